@@ -1,0 +1,1 @@
+"""Facts: everything an operator sets, typed and checked before anything starts. Imports nothing of ours."""

@@ -1,0 +1,254 @@
+"""The settings of one deployment: config/stoker.toml, overridden by STOKER_* variables, checked as a whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from config.frozen import Frozen
+from config.ladder import broken_rungs
+from config.locations import Locations
+from config.names import DEFAULT_ROUTES, QUEUES, TICK_TASKS
+from config.profile import Name, Profile, Seconds
+
+DEFAULT_FILE: Final = Path(__file__).with_name("stoker.toml")
+
+
+class SettingsError(ValueError):
+    """The settings do not hold together. Nothing was started; the message names each key, its value and the remedy."""
+
+
+class Tenant(Frozen):
+    """What one tenant may do."""
+
+    max_workers: int = Field(default=0, ge=0)  # claims held at once; 0 = no cap
+
+
+class Tenants(Frozen):
+    """Caps of the tenants named here, and what holds for all others."""
+
+    admit_unknown: bool = True
+    default_max_workers: int = Field(default=0, ge=0)
+    caps: dict[Name, Tenant] = {}
+
+
+class Schedule(Frozen):
+    """Periods of the ticks, in seconds."""
+
+    reconcile_s: Seconds = 5.0
+    reap_s: Seconds = 15.0
+    sweep_s: Seconds = 10.0
+
+
+class Timeouts(Frozen):
+    """Deadlines shared by all profiles, in seconds. The upper rungs of the ladder that config.ladder checks."""
+
+    stuck_spawning_s: Seconds = 240.0
+    task_soft_limit_s: Seconds = 300.0
+    task_time_limit_s: Seconds = 360.0
+    visibility_s: Seconds = 3600.0
+    claim_wait_max_s: Seconds = 120.0
+    waiter_ttl_s: Seconds = 6.0
+    launch_lease_s: Seconds = 10.0
+    orphan_grace_s: Seconds = 10.0
+    shutdown_grace_s: Seconds = 40.0
+
+
+class Backoff(Frozen):
+    """How long a profile whose spawns fail is left alone: first, doubled by each further failed generation, at most max."""
+
+    first_s: Seconds = 2.0
+    max_s: Seconds = 300.0
+
+
+class Bounds(Frozen):
+    """The most that one step may do. Every batch, queue and wait has one."""
+
+    slots_per_tick: int = Field(default=1_000, gt=0)
+    grants_per_round: int = Field(default=256, gt=0)
+    reap_per_tick: int = Field(default=100, gt=0)
+    sweep_batch: int = Field(default=500, gt=0)
+    tickets_per_tenant: int = Field(default=1_000, gt=0)
+    waiters_per_process: int = Field(default=256, gt=0)
+
+
+class History(Frozen):
+    """How long the record of ended workers and claims is kept."""
+
+    keep_s: float = Field(default=7 * 86_400.0, gt=0)
+
+
+class ProcessLauncher(Frozen):
+    """Workers as child processes of this machine."""
+
+    first_port: int = Field(default=21_000, ge=1_024, le=65_000)
+    ports: int = Field(default=8_000, gt=0)
+    memory_share: float = Field(default=0.8, gt=0, le=1)  # of this machine's memory, what workers may fill
+    simulated_node_size: int = Field(default=0, ge=0)  # workers a pretended node; 0 = one node, this machine
+
+    @model_validator(mode="after")
+    def _ports_exist(self) -> Self:
+        if self.first_port + self.ports > 65_536:
+            msg = f"launcher.process: first_port {self.first_port} + ports {self.ports} passes 65535; lower one of them"
+            raise ValueError(msg)
+        return self
+
+
+class Launcher(Frozen):
+    """Where workers run."""
+
+    process: ProcessLauncher = ProcessLauncher()
+
+
+class Flower(Frozen):
+    """The web view of the Celery workers."""
+
+    port: int = Field(default=5555, ge=0, le=65_535)
+
+
+Switch = Annotated[bool, Field()]
+
+
+class Settings(BaseSettings):
+    """Everything an operator sets. Frozen; built by `load`, which checks the whole before anything starts."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STOKER_", env_nested_delimiter="__", frozen=True, extra="ignore", nested_model_default_partial_update=True
+    )
+
+    database_url: str | None = None
+    redis_url: str | None = None
+    state_dir: Path = Path(".stoker")
+    wake_ups: Switch = True  # off: only the ticks move the pool (for measuring what wake-ups are worth)
+    tenants: Tenants = Tenants()
+    profiles: dict[Name, Profile] = {}
+    queues: dict[str, str] = {}  # task name -> queue, over the default routes
+    schedule: Schedule = Schedule()
+    timeouts: Timeouts = Timeouts()
+    backoff: Backoff = Backoff()
+    bounds: Bounds = Bounds()
+    history: History = History()
+    launcher: Launcher = Launcher()
+    flower: Flower = Flower()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a .env file is no source: one place fewer to look
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over STOKER_* variables, which win over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_chosen_file())
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _name_profiles_by_their_key(cls, profiles: Any) -> Any:  # noqa: ANN401 - as read from the file
+        if not isinstance(profiles, dict):
+            return profiles
+        return {name: {"name": name, **body} if isinstance(body, dict) else body for name, body in profiles.items()}
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        wrong = [rung for profile in self.profiles.values() for rung in broken_rungs(profile, self.timeouts)]
+        wrong += [f"queues.{task}: unknown task; known: {', '.join(DEFAULT_ROUTES)}" for task in self.queues if task not in DEFAULT_ROUTES]
+        wrong += [
+            f"queues.{task} = {queue!r}: unknown queue; known: {', '.join(QUEUES)}"
+            for task, queue in self.queues.items()
+            if queue not in QUEUES
+        ]
+        if self.timeouts.claim_wait_max_s >= self.timeouts.task_soft_limit_s:
+            wrong.append(
+                f"timeouts.claim_wait_max_s = {self.timeouts.claim_wait_max_s:g} s must be less than "
+                f"timeouts.task_soft_limit_s = {self.timeouts.task_soft_limit_s:g} s: a claim waits inside a task"
+            )
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @cached_property
+    def locations(self) -> Locations:
+        """Where the embedded engines and logs live."""
+        return Locations.under(self.state_dir)
+
+    @property
+    def database_dsn(self) -> str:
+        """The PostgreSQL to use: the one given, or the embedded one."""
+        return self.database_url or self.locations.database_url
+
+    @property
+    def broker_url(self) -> str:
+        """The Redis to use, as Celery writes it."""
+        return self.redis_url or self.locations.redis_url
+
+    @property
+    def redis_client_url(self) -> str:
+        """The Redis to use, as redis-py writes it."""
+        return self.redis_url or self.locations.redis_client_url
+
+    @cached_property
+    def routes(self) -> dict[str, str]:
+        """Task name to queue."""
+        return {**DEFAULT_ROUTES, **self.queues}
+
+    @cached_property
+    def tick_periods(self) -> dict[str, float]:
+        """Tick task to its period in seconds."""
+        periods = (self.schedule.reconcile_s, self.schedule.reap_s, self.schedule.sweep_s)
+        return dict(zip(TICK_TASKS, periods, strict=True))
+
+    @property
+    def ticket_ttl_s(self) -> float:
+        """A ticket nobody renews lives two ticks, so that a caller who polls more often than that stays one demand (I4)."""
+        return 2 * self.schedule.reconcile_s
+
+    def tenant_cap(self, tenant: str) -> int:
+        """Claims that the tenant may hold at once; 0 = no cap."""
+        named = self.tenants.caps.get(tenant)
+        return named.max_workers if named else self.tenants.default_max_workers
+
+    def profile(self, name: str) -> Profile | None:
+        """The profile of that given or canonical name."""
+        return self.profiles.get(name) or next((p for p in self.profiles.values() if p.canonical == name), None)
+
+
+def load(**overrides: Any) -> Settings:  # noqa: ANN401 - any setting by its name
+    """Read and check the settings.
+
+    Raises:
+        SettingsError: a file, a variable or their combination is wrong. One line a fault, each with its remedy.
+    """
+    path = _chosen_file()
+    if not path.is_file():
+        msg = f"settings file: expected a file at {path}, found none; set STOKER_CONFIG to your stoker.toml or unset it"
+        raise SettingsError(msg)
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, fault['loc'])) or path.name}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+        raise SettingsError("\n".join(lines)) from error
+    except ValueError as error:  # not TOML
+        msg = f"{path}: {error}; mend the file and run `stoker doctor`"
+        raise SettingsError(msg) from error
+
+
+def python_command(command: tuple[str, ...]) -> tuple[str, ...]:
+    """The command with ``{python}`` replaced by this interpreter, so that a profile needs no path of a machine."""
+    return tuple(part.replace("{python}", sys.executable) for part in command)
+
+
+def _chosen_file() -> Path:
+    return Path(os.environ.get("STOKER_CONFIG") or DEFAULT_FILE)
