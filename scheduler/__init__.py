@@ -1,0 +1,1 @@
+"""Decides and remembers: pure decisions in core, the truth in store, hints in redis. Knows tasks only by name."""

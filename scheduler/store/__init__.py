@@ -1,0 +1,1 @@
+"""PostgreSQL, the truth: tables, migrations, claims, tickets, slots and the history."""

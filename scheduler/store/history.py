@@ -1,0 +1,59 @@
+"""What happened: the events of workers and ticks, and the claims, as one stream by time. Flower forgets; this does not."""
+
+from __future__ import annotations
+
+from scheduler.store.database import Database, Row
+
+_EVENTS = """
+with story as (
+    select at, kind, profile, worker_id, tenant, detail from events
+    union all
+    select claimed_at, 'claim.begun', profile, worker_id, tenant,
+           jsonb_build_object('epoch', epoch, 'origin', origin, 'node', node,
+                              'waited_ms', round(extract(epoch from claimed_at - asked_at) * 1000))
+    from every_claim
+    union all
+    select ended_at, 'claim.ended', profile, worker_id, tenant, jsonb_build_object('epoch', epoch, 'reason', end_reason)
+    from every_claim where ended_at is not null)
+select * from story
+where (%(tenant)s::text is null or tenant = %(tenant)s) and (%(kind)s::text is null or starts_with(kind, %(kind)s))
+  and (%(worker)s::bigint is null or worker_id = %(worker)s)
+order by at desc limit %(most)s
+"""
+
+# What must never be found. Each row is a violation, seen from the record alone.
+_DOUBLE_CLAIMS = """
+select a.worker_id, a.epoch, a.tenant, b.epoch as other_epoch, b.tenant as other_tenant
+from every_claim a join every_claim b on a.worker_id = b.worker_id and a.epoch < b.epoch
+where b.claimed_at < coalesce(a.ended_at, 'infinity')
+"""
+_CROSS_TENANT = """
+select worker_id, array_agg(distinct tenant) as tenants from every_claim group by worker_id having count(distinct tenant) > 1
+"""
+_MISCOUNTED = """
+select t.name as tenant, t.live, count(w.id)::int as held from tenants t
+left join workers w on w.tenant = t.name and w.lease_until is not null
+group by t.name, t.live having t.live <> count(w.id)
+"""
+
+
+def events(
+    db: Database, *, limit: int = 100, kind: str | None = None, tenant: str | None = None, worker: int | None = None
+) -> list[Row]:
+    """The latest events, newest first; of a kind (by its beginning), a tenant or a worker."""
+    return db.rows(_EVENTS, most=limit, kind=kind, tenant=tenant, worker=worker)
+
+
+def double_claims(db: Database) -> list[Row]:
+    """Claims that overlapped another of the same worker (I1). Must be empty."""
+    return db.rows(_DOUBLE_CLAIMS)
+
+
+def cross_tenant(db: Database) -> list[Row]:
+    """Workers that served more than one tenant (I1). Must be empty."""
+    return db.rows(_CROSS_TENANT)
+
+
+def miscounted_tenants(db: Database) -> list[Row]:
+    """Tenants whose count of live claims is not what their workers say. Must be empty when nothing is in flight."""
+    return db.rows(_MISCOUNTED)

@@ -1,0 +1,48 @@
+"""Brings a database to this version: Alembic for the tables, then functions, triggers and views as sql/ has them now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from scheduler.core.states import TRANSITIONS
+
+_HERE: Final = Path(__file__).parent
+# Two services that start at once migrate one after the other.
+_MIGRATION_LOCK: Final = 0x53544F4B4552
+
+
+def sqlalchemy_url(dsn: str) -> sa.URL:
+    """The URL under which SQLAlchemy uses psycopg 3, whichever way the operator wrote it."""
+    return sa.make_url(dsn).set(drivername="postgresql+psycopg")
+
+
+def migrate(dsn: str, revision: str = "head") -> None:
+    """Upgrade the tables and replace the functions, in one transaction under one lock. Up to date already: nothing changes."""
+    engine = sa.create_engine(sqlalchemy_url(dsn), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        command.upgrade(alembic_config(connection), revision)
+        if revision == "head":
+            for text in functions():
+                connection.exec_driver_sql(text)
+    engine.dispose()
+
+
+def alembic_config(connection: sa.Connection) -> Config:
+    """Alembic on a connection that is already open, with the migrations of this package."""
+    config = Config()
+    config.set_main_option("script_location", str(_HERE / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def functions() -> list[str]:
+    """The statements of sql/, in the order of their names, with the transitions written in."""
+    pairs = ", ".join(f"('{a}', '{b}')" for a, after in TRANSITIONS.items() for b in sorted(after))
+    files = sorted((_HERE / "sql").glob("*.sql"))
+    return [path.read_text().replace("{transitions}", pairs).replace("%", "%%") for path in files]

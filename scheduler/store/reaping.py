@@ -1,0 +1,101 @@
+"""Scale-down (I9): plan over the idle, then drain by a statement that looks again at each victim and at the floor."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from scheduler.core.reap import IdleWorker
+from scheduler.store.database import Connection, Database
+
+
+def idle_workers(db: Database, profile: str) -> tuple[datetime | None, list[IdleWorker]]:
+    """The profile's idle workers, and the database's now."""
+    rows = db.rows(
+        "select id, ready_at, node_first_seen, now() as now from workers where profile = %(profile)s and state = 'idle'"
+        " and ended_at is null",
+        profile=profile,
+    )
+    found = [IdleWorker(row["id"], row["ready_at"], row["node_first_seen"]) for row in rows]
+    return (rows[0]["now"] if rows else None), found
+
+
+def drain_idle(db: Database, profile: str, victims: list[int], floor: int, idle_timeout: timedelta, reason: str) -> list[int]:
+    """Drain those victims that are still idle, still stale and still above the floor. Claimed meanwhile: left alone."""
+
+    def work(connection: Connection) -> list[int]:
+        # One reaper a profile at a time, or two of them would each see the same surplus above the floor.
+        connection.execute("select from profiles where name = %(profile)s for update", {"profile": profile})
+        rows = connection.execute(
+            "select w.id, move_worker(w.id, w.epoch, array['idle'], 'draining', %(reason)s) as was from ("
+            "  select id, epoch from workers where id = any(%(victims)s) and state = 'idle'"
+            "  and ready_at < now() - %(timeout)s order by array_position(%(victims)s, id)"
+            "  limit greatest(0, (select count(*) from workers where profile = %(profile)s and state = 'idle'"
+            "                     and ended_at is null) - %(floor)s)"
+            "  for update skip locked) w",
+            {"victims": victims, "profile": profile, "floor": floor, "timeout": idle_timeout, "reason": reason},
+        ).fetchall()
+        return [row["id"] for row in rows if row["was"] is not None]
+
+    return db.transaction(work)
+
+
+def stale_profiles(db: Database) -> list[str]:
+    """Profiles that the settings no longer hold but that still have idle workers."""
+    rows = db.rows(
+        "select distinct w.profile from workers w join profiles p on p.name = w.profile"
+        " where w.ended_at is null and w.state = 'idle' and (not p.is_current or p.draining)"
+    )
+    return [row["profile"] for row in rows]
+
+
+def drain(db: Database, *, worker: int | None = None, profile: str | None = None, node: str | None = None, reason: str) -> list[int]:
+    """Drain what an operator names: a worker whatever it does; of a profile, a node or all, those that serve nobody."""
+    rows = db.rows(
+        "select w.id, move_worker(w.id, w.epoch, array[w.state], 'draining', %(reason)s) as was from ("
+        "  select id, epoch, state from workers where ended_at is null and state <> 'draining'"
+        "  and (%(worker)s::bigint is null or id = %(worker)s) and (%(profile)s::text is null or profile = %(profile)s)"
+        "  and (%(node)s::text is null or node = %(node)s)"
+        "  and (%(worker)s::bigint is not null or state in ('idle', 'hot_idle', 'spawning')) for update) w",
+        worker=worker,
+        profile=profile,
+        node=node,
+        reason=reason,
+    )
+    return [row["id"] for row in rows if row["was"] is not None]
+
+
+def drain_all(db: Database, reason: str) -> None:
+    """Drain every live worker, whatever it does: the installation stops."""
+    db.rows(
+        "select move_worker(id, epoch, array[state], 'draining', %(reason)s) from workers"
+        " where ended_at is null and state <> 'draining' order by id",
+        reason=reason,
+    )
+
+
+def set_draining(db: Database, profile: str, *, draining: bool) -> bool:
+    """Open or close a profile to claims. False: no such current profile."""
+    return (
+        db.row(
+            "update profiles set draining = %(draining)s where name = %(profile)s and is_current returning name",
+            profile=profile,
+            draining=draining,
+        )
+        is not None
+    )
+
+
+def cordon(db: Database, node: str, *, cordoned: bool) -> bool:
+    """Stop or resume offering a node's workers. False: no such node."""
+
+    def work(connection: Connection) -> bool:
+        found = connection.execute(
+            "update nodes set cordoned = %(cordoned)s where name = %(node)s returning name", {"node": node, "cordoned": cordoned}
+        ).fetchone()
+        connection.execute(
+            "update workers set cordoned = %(cordoned)s where node = %(node)s and ended_at is null",
+            {"node": node, "cordoned": cordoned},
+        )
+        return found is not None
+
+    return db.transaction(work)
