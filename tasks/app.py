@@ -1,0 +1,69 @@
+"""The Celery application, configured from the settings. Importing it opens no socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from config.names import CONTROL_QUEUE, QUEUES
+from config.settings import Settings, load
+from tasks.keeper import KeeperStep
+from tasks.logs import configure_logs
+
+# Everything crosses the broker as JSON: a pickle is a program, and the broker is shared.
+_JSON = ["json"]
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's settings for this deployment."""
+    timeouts = settings.timeouts
+    over_socket = settings.broker_url.startswith("redis+socket:")
+    return {
+        "broker_url": settings.broker_url,
+        "result_backend": settings.broker_url,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": _JSON,
+        "result_accept_content": _JSON,
+        "task_queues": [Queue(name) for name in QUEUES],
+        "task_default_queue": CONTROL_QUEUE,
+        "task_create_missing_queues": False,
+        "task_routes": {task: {"queue": queue} for task, queue in settings.routes.items()},
+        "task_soft_time_limit": timeouts.task_soft_limit_s,
+        "task_time_limit": timeouts.task_time_limit_s,
+        "task_track_started": True,
+        "result_expires": 3600,
+        # One message in hand a thread: what a worker holds back, no other can run.
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": timeouts.visibility_s,
+            "socket_timeout": 15.0,
+            **({} if over_socket else {"socket_keepalive": True}),
+            # One step: with more, an urgent message in one busy queue passes everything in all other queues.
+            "priority_steps": [0],
+            "sep": ":",
+        },
+        "redis_socket_timeout": 15.0,
+        # A unix socket has no keepalive, and redis-py refuses to be asked for one.
+        **({} if over_socket else {"redis_socket_keepalive": True}),
+        "beat_schedule": {
+            task: {
+                "task": task,
+                "schedule": period_s,
+                # A tick that was not run before the next one is due has nothing to add to it.
+                "options": {"queue": settings.routes[task], "expires": period_s, "ignore_result": True},
+            }
+            for task, period_s in settings.tick_periods.items()
+        },
+        "beat_max_loop_interval": min(1.0, *settings.tick_periods.values()),
+    }
+
+
+configure_logs()
+app = Celery("stoker", include=["tasks.pool_tasks", "tasks.ticks"])
+app.conf.update(configuration(load()))
+app.steps["worker"].add(KeeperStep)

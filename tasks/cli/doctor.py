@@ -1,0 +1,89 @@
+"""`stoker doctor`: every assumption, checked, with the remedy of each that does not hold."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import psycopg
+from sqlalchemy import create_engine, inspect
+
+from config.ladder import broken_rungs
+from config.settings import Settings, load, python_command
+from scheduler.redis.hints import connect
+from scheduler.store.migrate import sqlalchemy_url
+from scheduler.store.tables import metadata
+from tasks.engines import check_postgres, check_redis
+
+
+@dataclass(frozen=True)
+class Check:
+    """One assumption: whether it holds, what was found, and what to do if not."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Check]:
+    """Check in the order in which a start would fail. What cannot be asked because of an earlier fault is left out."""
+    enough = sys.version_info >= (3, 11)
+    yield Check("python", enough, sys.version.split()[0], "" if enough else "install Python 3.11 or later")
+    yield Check("celery", version("celery").startswith("5.7."), f"celery {version('celery')}, kombu {version('kombu')}", "run `make` again: requirements.lock pins 5.7")
+    try:
+        settings = load()
+    except ValueError as error:
+        yield Check("settings", ok=False, found=str(error), remedy="mend the keys named")
+        return
+    yield Check("settings", ok=True, found=f"{len(settings.profiles)} profiles: {', '.join(settings.profiles)}")
+    yield from _profiles(settings)
+    yield _attempt("postgresql", lambda: _postgres(settings), "start it with `stoker up`, or mend STOKER_DATABASE_URL")
+    yield _attempt("schema", lambda: _schema(settings), "run `stoker migrate`")
+    yield _attempt("redis", lambda: _redis(settings), "start it with `stoker up`, or mend STOKER_REDIS_URL")
+
+
+def _profiles(settings: Settings) -> Iterator[Check]:
+    for profile in settings.profiles.values():
+        wrong = broken_rungs(profile, settings.timeouts)
+        ladder = f"{profile.ready_s + profile.connect_s + profile.activate_s:g} < {profile.spawn_budget_s:g} < {settings.timeouts.stuck_spawning_s:g} s"
+        yield Check(f"deadlines of {profile.name}", not wrong, "; ".join(wrong) or ladder, "raise the outer one")
+        program = python_command(profile.command)[0]
+        found = shutil.which(program)
+        yield Check(f"command of {profile.name}", found is not None, found or f"{program} not found", "install it, or mend the command")
+        if profile.max_workers == 0:
+            yield Check(f"cap of {profile.name}", ok=True, found="max_workers 0: unbounded, what it runs on is the ceiling")
+
+
+def _attempt(name: str, check: Callable[[], str], remedy: str) -> Check:
+    try:
+        return Check(name, ok=True, found=check())
+    except Exception as error:  # noqa: BLE001 - whatever is wrong is what is to be shown
+        return Check(name, ok=False, found=str(error).strip() or repr(error), remedy=remedy)
+
+
+def _postgres(settings: Settings) -> str:
+    with psycopg.connect(settings.database_dsn, connect_timeout=3) as connection:
+        check_postgres(connection)
+        return f"PostgreSQL {connection.info.server_version // 10_000}, {'by URL' if settings.database_url else 'embedded'}"
+
+
+def _schema(settings: Settings) -> str:
+    engine = create_engine(sqlalchemy_url(settings.database_dsn), connect_args={"connect_timeout": 3})
+    missing = set(metadata.tables) - set(inspect(engine).get_table_names())
+    engine.dispose()
+    if missing:
+        what = f"tables missing: {', '.join(sorted(missing))}"
+        raise LookupError(what)
+    return f"{len(metadata.tables)} tables"
+
+
+def _redis(settings: Settings) -> str:
+    client = connect(settings.redis_client_url, timeout_s=3.0)
+    check_redis(client)
+    info = client.info("server")
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return f"{name} {info.get('valkey_version') or info['redis_version']}, {'by URL' if settings.redis_url else 'embedded'}"

@@ -1,0 +1,114 @@
+"""The commands of `stoker` that stand on their own, and the groups below it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from config.settings import SettingsError, load
+from scheduler.errors import StokerError
+from tasks.cli.output import JsonFlag, console, fail, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Warm workers for many tenants, on Celery.")
+
+
+@app.command()
+def up() -> None:
+    """Run everything on this machine: engines, Celery workers, beat, Flower. Ctrl-C ends it all."""
+    from tasks.app import app as celery_app  # noqa: PLC0415 - a start that only prints help should not load Celery
+    from tasks.context import Context  # noqa: PLC0415
+    from tasks.draining import empty_pool  # noqa: PLC0415
+    from tasks.up import run_stack  # noqa: PLC0415
+
+    context = Context(load(), celery_app)
+    run_stack(context.settings, prepare=context.prepare, on_stop=lambda: _say_emptied(empty_pool(context)))
+
+
+@app.command()
+def migrate(as_json: JsonFlag = False) -> None:
+    """Bring the database to this version and carry the settings into it."""
+    from tasks.context import current  # noqa: PLC0415 - as in `up`
+
+    current().prepare()
+    if as_json:
+        print_json({"migrated": True})
+    else:
+        console.print("[green]migrated[/]; profiles and tenants are those of the settings")
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Check every assumption and print the remedy of each that does not hold. Exit 1 if one does not."""
+    from tasks.cli.doctor import examine  # noqa: PLC0415 - as in `up`
+
+    checks = list(examine())
+    if as_json:
+        print_json([vars(check) for check in checks])
+    else:
+        for check in checks:
+            mark = ("ok   ", "green") if check.ok else ("WRONG", "bold red")
+            console.print(Text.assemble(mark, f" {check.name}: ", (check.found, "dim" if check.ok else "")), soft_wrap=True)
+            if not check.ok and check.remedy:
+                console.print(Text(f"      remedy: {check.remedy}", style="yellow"))
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(as_json: JsonFlag = False) -> None:
+    """Celery workers, queues and the pool, as they are now."""
+    from tasks.cli.status import look, show  # noqa: PLC0415 - as in `up`
+    from tasks.context import current  # noqa: PLC0415
+
+    if as_json:
+        print_json(look(current()))
+    else:
+        show(current())
+
+
+@app.command()
+def events(
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    kind: Annotated[str | None, typer.Option(help="Only kinds that begin so: worker, claim, reconcile.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    worker: Annotated[int | None, typer.Option(help="Only this worker's.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What happened, newest last: the history that Flower forgets."""
+    from scheduler.store import history  # noqa: PLC0415 - as in `up`
+    from tasks.context import current  # noqa: PLC0415
+
+    rows = history.events(current().db, limit=limit, kind=kind, tenant=tenant, worker=worker)[::-1]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table("events", ("at", "kind", "worker_id", "tenant", "profile", "detail"), rows)
+
+
+@app.command()
+def demo(
+    as_json: JsonFlag = False,
+    report: Annotated[str, typer.Option(help="Folder for demo-report.json and demo-report.html.")] = ".",
+) -> None:
+    """Replay a cold ramp on real workers: 30 tenants against a floor of 5. Writes a report; exit 1 on any violation."""
+    from demo.run import run_demo  # noqa: PLC0415 - the demo is not part of a deployment
+
+    raise typer.Exit(run_demo(report, as_json=as_json))
+
+
+def main() -> None:
+    """The console script. Errors that are answers end in one line and an exit code, not in a traceback."""
+    from tasks.cli.pool import app as pool_app  # noqa: PLC0415 - reads the settings: their errors are shown below
+
+    try:
+        app.add_typer(pool_app, name="pool")
+        app()
+    except (StokerError, SettingsError) as error:
+        raise SystemExit(fail(error, as_json="--json" in sys.argv).exit_code) from None
+
+
+def _say_emptied(stopped: int) -> None:
+    console.print(f"stopped {stopped} workers", style="dim")

@@ -1,0 +1,73 @@
+"""How commands print: tables for people, JSON for programs, errors with their remedy on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+console = Console()
+errors = Console(stderr=True)
+
+STATE_COLOURS: Final = {
+    "spawning": "yellow",
+    "idle": "green",
+    "activating": "cyan",
+    "active": "bold cyan",
+    "hot_idle": "magenta",
+    "draining": "dim",
+    "retired": "dim",
+    "lost": "red",
+}
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - whatever a command found
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table of the rows' columns; says so when there is none."""
+    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    count = 0
+    for row in rows:
+        table.add_row(*(cell(column, row.get(column)) for column in columns))
+        count += 1
+    console.print(table if count else Text(f"{title}: none", style="dim"))
+
+
+def cell(column: str, value: Any) -> Text:  # noqa: ANN401 - any column
+    """One value as people read it."""
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, datetime):
+        return Text(value.astimezone().strftime("%H:%M:%S.%f")[:-3])
+    if isinstance(value, float):
+        return Text(f"{value:.1f}")
+    if isinstance(value, dict):
+        return Text(" ".join(f"{key}={part}" for key, part in value.items() if part is not None))
+    return Text(str(value), style=STATE_COLOURS.get(str(value), "") if column == "state" else "")
+
+
+def fail(error: Exception, *, as_json: bool = False, code: int = 1) -> typer.Exit:
+    """Print the error; the exit to raise."""
+    if as_json:
+        print_json({"error": str(error), "kind": type(error).__name__})
+    else:
+        errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    return typer.Exit(code)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - what json cannot write itself
+    return value.isoformat() if isinstance(value, datetime) else str(value)

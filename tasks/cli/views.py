@@ -1,0 +1,67 @@
+"""Screens that several commands show."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from scheduler.store import status
+from scheduler.store.database import Database
+from tasks.cli.output import STATE_COLOURS, cell
+
+_STATES: Final = ("spawning", "idle", "activating", "active", "hot_idle", "stopping")
+
+
+def pool(db: Database) -> RenderableType:
+    """The pool: a row a profile, its nodes, the tenants that hold or are capped."""
+    return Group(_profiles(status.pool(db)), _nodes(status.nodes(db)), _tenants(status.tenants(db)))
+
+
+def _profiles(rows: list[dict[str, Any]]) -> RenderableType:
+    table = Table(title="profiles", title_justify="left", header_style="bold")
+    for column in ("profile", "floor", "max", *_STATES, "waiting", "oldest wait s", "note"):
+        table.add_column(column.replace("_", " "), justify="left" if column in {"profile", "note"} else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["floor"]),
+            str(row["max_workers"] or "none"),
+            *(Text(str(row[s]), style=STATE_COLOURS.get(s, "dim") if row[s] else "dim") for s in _STATES),
+            Text(str(row["waiting"]), style="yellow" if row["waiting"] else "dim"),
+            cell("oldest_wait_s", row["oldest_wait_s"]),
+            _note(row),
+        )
+    return table if rows else Text("no profiles: run `stoker migrate`", style="yellow")
+
+
+def _note(row: dict[str, Any]) -> Text:
+    if not row["is_current"]:
+        return Text("no longer in the settings", style="dim")
+    if row["draining"]:
+        return Text("draining", style="yellow")
+    if row["backoff_s"] is not None:
+        return Text(f"{row['failures']} failed spawns, backs off {row['backoff_s']:.0f} s", style="red")
+    return Text("below its floor", style="yellow") if row["idle"] < row["floor"] else Text("ok", style="green")
+
+
+def _nodes(rows: list[dict[str, Any]]) -> RenderableType:
+    table = Table(title="nodes, longest seen first", title_justify="left", header_style="bold")
+    for column in ("node", "first seen", "workers", "idle", "cordoned"):
+        table.add_column(column)
+    for row in rows:
+        cordoned = Text("cordoned", style="yellow") if row["cordoned"] else Text("-", style="dim")
+        table.add_row(row["name"], cell("", row["first_seen"]), str(row["workers"]), str(row["idle"]), cordoned)
+    return table if rows else Text("nodes: none", style="dim")
+
+
+def _tenants(rows: list[dict[str, Any]]) -> RenderableType:
+    shown = [row for row in rows if row["live"] or row["max_workers"]]
+    table = Table(title="tenants", title_justify="left", header_style="bold")
+    for column in ("tenant", "claims", "cap"):
+        table.add_column(column)
+    for row in shown:
+        table.add_row(row["name"], str(row["live"]), str(row["max_workers"] or "none"))
+    return table if shown else Text("tenants: none holds a claim", style="dim")

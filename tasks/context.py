@@ -1,0 +1,107 @@
+"""The composition root: what a process of Stoker is made of, built once from the settings and on first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from config.names import RECONCILE_TASK, SPAWN_TASK, STOP_TASK
+from config.settings import Settings, load
+from scheduler.redis.hints import Hints, connect
+from scheduler.store import launches
+from scheduler.store.database import Database
+from scheduler.store.migrate import migrate
+from scheduler.store.slots import Slot
+from scheduler.store.sync import apply_settings
+from tasks.launchers.process import ProcessLauncher
+from tasks.pool import Pool
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from tasks.launchers.base import Launcher
+
+
+class Context:
+    """One process's database, Redis, launcher and pool. Opens no socket until one of them is used."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self.settings = settings
+        self.app = app
+        self.db = Database(settings.database_dsn)
+
+    @cached_property
+    def hints(self) -> Hints:
+        """Wake-ups and requests through Redis."""
+        return Hints(connect(self.settings.redis_client_url))
+
+    @cached_property
+    def pool_id(self) -> str:
+        """The mark of this installation's workers."""
+        return launches.pool_id(self.db)
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        """Where workers run."""
+        logs = self.settings.locations.logs
+        return ProcessLauncher(self.settings.launcher.process, logs, notify_socket=self.notify_socket)
+
+    @property
+    def notify_socket(self) -> Path:
+        """Where workers of this machine say that they are ready."""
+        return self.settings.locations.run / "notify.sock"
+
+    @cached_property
+    def pool(self) -> Pool:
+        """Claims."""
+        return Pool(
+            self.settings, self.db, self.hints, request_reconcile=self.request_reconcile, request_stop=self.request_stop
+        )
+
+    def prepare(self) -> None:
+        """Bring the database to this version and carry the settings into it."""
+        migrate(self.settings.database_dsn)
+        apply_settings(self.db, self.settings)
+
+    def request_reconcile(self, profile: str) -> None:
+        """Queue a reconcile of the profile, unless one is queued that has not begun (I7)."""
+        what = f"reconcile:{profile}"
+        if self.settings.wake_ups and self.hints.may_request(what, ttl_s=self.settings.schedule.reconcile_s):
+            self.send(RECONCILE_TASK, profile)
+
+    def request_stop(self, workers: Iterable[int]) -> None:
+        """Queue the stop of workers that drain."""
+        for worker_id in workers:
+            self.send(STOP_TASK, worker_id)
+
+    def request_spawns(self, slots: Iterable[Slot]) -> None:
+        """Publish the launch of slots that are committed. One that is lost on the way is published again by the sweep."""
+        with self.app.producer_or_acquire() as producer:
+            for slot in slots:
+                self.send(SPAWN_TASK, slot.worker_id, slot.attempt, producer=producer)
+
+    def send(self, task: str, *args: Any, **options: Any) -> None:  # noqa: ANN401 - task arguments
+        """Publish a task by its name to the queue that the settings route it to."""
+        self.app.send_task(task, args=args, queue=self.settings.routes[task], ignore_result=True, **options)
+
+
+_lock = threading.Lock()
+_current: Context | None = None
+
+
+def current() -> Context:
+    """This process's context, from the settings in force.
+
+    Raises:
+        SettingsError: the settings do not hold together.
+    """
+    global _current  # noqa: PLW0603 - the one place that holds the process's parts
+    with _lock:
+        if _current is None:
+            from tasks.app import app  # noqa: PLC0415 - the app's tasks import this module
+
+            _current = Context(load(), app)
+        return _current

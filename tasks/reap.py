@@ -1,0 +1,36 @@
+"""The reap tick (I9): slower than reconcile on purpose, so that a pool grows at once and shrinks with thought."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from scheduler.core.reap import plan_reap
+from scheduler.store import reaping
+from tasks.context import Context
+
+log = structlog.get_logger(__name__)
+
+
+def run(context: Context) -> int:
+    """Drain what was idle for too long, profile by profile; workers drained."""
+    drained: list[int] = []
+    at_most = context.settings.bounds.reap_per_tick
+    for kind in context.settings.profiles.values():
+        drained += _reap(context, kind.canonical, kind.floor, timedelta(seconds=kind.idle_timeout_s), at_most, "idle_timeout")
+    for name in reaping.stale_profiles(context.db):
+        # Nobody can claim these any more: the settings changed what the profile is, or an operator closed it.
+        drained += _reap(context, name, 0, timedelta(0), at_most, "profile_closed")
+    context.request_stop(drained)
+    return len(drained)
+
+
+def _reap(context: Context, profile: str, floor: int, timeout: timedelta, at_most: int, reason: str) -> list[int]:
+    now, idle = reaping.idle_workers(context.db, profile)
+    victims = plan_reap(idle, floor, timeout, now, at_most=at_most) if now is not None else []
+    if not victims:
+        return []
+    drained = reaping.drain_idle(context.db, profile, victims, floor, timeout, reason)
+    log.info("idle workers drained", profile=profile, planned=len(victims), drained=len(drained), reason=reason)
+    return drained

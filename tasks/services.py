@@ -1,0 +1,134 @@
+"""The processes of one machine's deployment, as data: Celery workers by role, beat and Flower."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from config.names import BACKGROUND_QUEUE, CONTROL_QUEUE, SPAWN_QUEUE, USER_FACING_QUEUE, USER_WAITING_QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from config.locations import Locations
+    from config.settings import Settings
+
+FLOWER_USER: Final = "stoker"
+FLOWER_ADDRESS: Final = "127.0.0.1"
+COMPANION_GRACE_S: Final = 10.0
+
+# What sends work stops before what does it: a beat that outlives the workers fills queues that nobody reads.
+STOP_FIRST: Final = 0
+STOP_AFTER: Final = 1
+
+
+@dataclass(frozen=True)
+class Role:
+    """The queues that one Celery worker serves, and how many of their tasks at once."""
+
+    queues: tuple[str, ...]
+    concurrency: int
+
+
+# A role of its own for the ticks: they must run when every other worker is full, for it is they that make room.
+ROLES: Final[Mapping[str, Role]] = {
+    "control": Role((CONTROL_QUEUE,), 2),
+    "spawn": Role((SPAWN_QUEUE, BACKGROUND_QUEUE), 8),
+    "user": Role((USER_WAITING_QUEUE, USER_FACING_QUEUE), 32),
+}
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process to keep running."""
+
+    name: str
+    argv: tuple[str, ...]  # its first part a full path
+    env: Mapping[str, str] = field(default_factory=dict)  # added to this process's environment
+    grace_s: float = COMPANION_GRACE_S  # between SIGTERM and SIGKILL
+    node: str | None = None  # the name by which it answers Celery's ping, %h for the host; None = it does not
+    stop_wave: int = STOP_FIRST  # waves stop one after the other, lowest first
+
+
+def services(settings: Settings) -> list[Service]:
+    """The services of `stoker up`. They find the same engines by the same settings file and the variables set here."""
+    env = _environment(settings)
+    return [
+        *(_worker(name, role, env, settings.timeouts.shutdown_grace_s) for name, role in ROLES.items()),
+        Service("beat", _celery("beat", "-s", str(settings.locations.run / "beat-schedule")), env),
+        Service(
+            "flower",
+            _celery(
+                "flower",
+                f"--address={FLOWER_ADDRESS}",
+                f"--port={settings.flower.port}",
+                # The password is in this file: arguments and environments can be read in the process table.
+                f"--conf={flower_config(settings.locations)}",
+            ),
+            env,
+        ),
+    ]
+
+
+def flower_password_file(locations: Locations) -> Path:
+    """Where the password of Flower's user `stoker` stands."""
+    return locations.state_dir / "flower-password"
+
+
+def flower_config(locations: Locations) -> Path:
+    """Where Flower's own configuration stands."""
+    return locations.run / "flower.py"
+
+
+def write_flower_config(locations: Locations) -> None:
+    """Write Flower's configuration, and a new password unless there is one; both readable by this user alone."""
+    password = flower_password_file(locations)
+    if not password.exists():
+        _write_private(password, secrets.token_urlsafe(24) + "\n")
+    _write_private(
+        flower_config(locations),
+        "from pathlib import Path\n"
+        f"basic_auth = [{FLOWER_USER + ':'!r} + Path({str(password)!r}).read_text(encoding='ascii').strip()]\n"
+        f"cookie_secret = {secrets.token_urlsafe(32)!r}\n",
+    )
+
+
+def _worker(name: str, role: Role, env: Mapping[str, str], grace_s: float) -> Service:
+    node = f"{name}@%h"
+    argv = _celery(
+        "worker",
+        *("-Q", ",".join(role.queues)),
+        *("-n", node),
+        # Tasks wait for workers, the database and the network: threads do that in one process.
+        *("--pool", "threads"),
+        *("-c", str(role.concurrency)),
+        *("--loglevel", "INFO"),
+        # Gossip elects and synchronises; no task here asks for either.
+        "--without-gossip",
+    )
+    return Service(name, argv, env, grace_s, node=node, stop_wave=STOP_AFTER)
+
+
+def _celery(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "celery", "-A", "tasks", *arguments)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    given = {
+        "STOKER_STATE_DIR": str(settings.locations.state_dir),
+        "STOKER_DATABASE_URL": settings.database_url,
+        "STOKER_REDIS_URL": settings.redis_url,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _write_private(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(text)
+    new.replace(path)

@@ -1,0 +1,61 @@
+"""The sweep tick: what time undoes, and the comparison of rows with what runs (I11). Every step is bounded and repeatable."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from scheduler.core.audit import Found, plan_audit
+from scheduler.store import launches, slots, sweeping, tickets
+from tasks import lifecycle
+from tasks.context import Context
+
+log = structlog.get_logger(__name__)
+
+
+def run(context: Context) -> dict[str, int]:
+    """One sweep; what it found, by kind."""
+    settings, db = context.settings, context.db
+    batch = settings.bounds.sweep_batch
+    expired = sweeping.expire(db, batch)
+    context.request_stop(expired.draining)
+    found = {"expired": len(expired.draining), "dead_tickets": sweeping.drop_dead_tickets(db, batch)}
+    if expired.tenants:
+        context.pool.offer(tickets.profiles_awaited_by(db, expired.tenants))
+    lost = slots.unlaunched(db, timedelta(seconds=settings.timeouts.launch_lease_s), batch)
+    context.request_spawns(lost)
+    found["republished"] = len(lost)
+    stuck = sweeping.stuck_spawns(db, timedelta(seconds=settings.timeouts.stuck_spawning_s), batch)
+    for worker_id in stuck:
+        lifecycle.give_up(context, worker_id, "stuck_spawning", gone=False)
+    found["stuck"] = len(stuck)
+    found["never_launched"] = sweeping.retire_never_launched(db, batch)
+    found |= _audit(context)
+    found["pruned"] = sweeping.prune(db, timedelta(seconds=settings.history.keep_s), batch)
+    if any(found.values()):
+        log.info("swept", **{what: count for what, count in found.items() if count})
+    return found
+
+
+def _audit(context: Context) -> dict[str, int]:
+    """Compare, act, and look again before anything is killed. What runs is listed first: a row written since is no ghost."""
+    launcher, db = context.launcher, context.db
+    running = {sweeping.canonical(w.handle): w for w in launcher.list(context.pool_id)}
+    rows = sweeping.live_rows(db)
+    found = [Found(worker.worker_id, handle, worker.age_s) for handle, worker in running.items()]
+    plan = plan_audit(rows, found, grace_s=context.settings.timeouts.orphan_grace_s)
+    ghosts = 0
+    for ghost in plan.ghosts:
+        known = launches.look_up(db, ghost.worker_id)
+        if known is not None and launcher.owns(known.handle) and not launcher.alive(known.handle):
+            ghosts += lifecycle.ended(context, known, "vanished")
+    orphans = 0
+    for orphan in plan.orphans:
+        row = sweeping.live_rows(db).get(orphan.worker_id)
+        if row is None or row.handle not in {None, orphan.handle}:
+            log.warning("stopping a worker that no row claims", worker=orphan.worker_id)
+            asyncio.run(launcher.stop(running[orphan.handle].handle, context.pool_id, orphan.worker_id, 0.0))
+            orphans += 1
+    return {"ghosts": ghosts, "orphans": orphans}
