@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,8 +15,10 @@ def broken_rungs(profile: Profile, timeouts: Timeouts) -> list[str]:
     parts = profile.ready_s + profile.connect_s + profile.activate_s
     rungs = [
         (
-            f"profiles.{profile.name}: ready_s {profile.ready_s:g} + connect_s {profile.connect_s:g} + "
-            f"activate_s {profile.activate_s:g}",
+            (
+                f"profiles.{profile.name}: ready_s {profile.ready_s:g} + connect_s {profile.connect_s:g} + "
+                f"activate_s {profile.activate_s:g}"
+            ),
             parts,
         ),
         (f"profiles.{profile.name}.spawn_budget_s", profile.spawn_budget_s),
@@ -26,6 +29,6 @@ def broken_rungs(profile: Profile, timeouts: Timeouts) -> list[str]:
     ]
     return [
         f"{inner} = {inner_s:g} s must be less than {outer} = {outer_s:g} s; raise {outer} or lower {inner}"
-        for (inner, inner_s), (outer, outer_s) in zip(rungs, rungs[1:], strict=False)
+        for (inner, inner_s), (outer, outer_s) in itertools.pairwise(rungs)
         if not inner_s < outer_s
     ]

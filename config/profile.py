@@ -65,7 +65,7 @@ class Profile(Frozen):
     # What a worker IS. These decide the canonical name: change one and it is another kind of worker.
     name: Name
     command: Command
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
     cpu: int = Field(default=100, gt=0)  # millicores; written as cores (0.5) or millicores (500m)
     memory: int = Field(default=2**28, gt=0)  # bytes; what a machine's capacity is divided by
     readiness: Probe = TcpProbe()
@@ -97,7 +97,10 @@ class Profile(Frozen):
     @model_validator(mode="after")
     def _floor_fits_under_the_cap(self) -> Profile:
         if self.max_workers and self.floor > self.max_workers:
-            msg = f"profile {self.name}: floor {self.floor} is above max_workers {self.max_workers}; raise max_workers or set it to 0"
+            msg = (
+                f"profile {self.name}: floor {self.floor} is above max_workers {self.max_workers};"
+                " raise max_workers or set it to 0"
+            )
             raise ValueError(msg)
         return self
 

@@ -6,7 +6,7 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -22,6 +22,7 @@ from config.locations import Locations
 from config.names import DEFAULT_ROUTES, QUEUES, TICK_TASKS
 from config.profile import Name, Profile, Seconds
 
+_LAST_PORT: Final = 65_535
 DEFAULT_FILE: Final = Path(__file__).with_name("stoker.toml")
 
 
@@ -40,7 +41,7 @@ class Tenants(Frozen):
 
     admit_unknown: bool = True
     default_max_workers: int = Field(default=0, ge=0)
-    caps: dict[Name, Tenant] = {}
+    caps: dict[Name, Tenant] = Field(default_factory=dict)
 
 
 class Schedule(Frozen):
@@ -92,15 +93,15 @@ class History(Frozen):
 class ProcessLauncher(Frozen):
     """Workers as child processes of this machine."""
 
-    first_port: int = Field(default=21_000, ge=1_024, le=65_000)
+    first_port: int = Field(default=21_000, ge=1_024, le=_LAST_PORT)
     ports: int = Field(default=8_000, gt=0)
     memory_share: float = Field(default=0.8, gt=0, le=1)  # of this machine's memory, what workers may fill
     simulated_node_size: int = Field(default=0, ge=0)  # workers a pretended node; 0 = one node, this machine
 
     @model_validator(mode="after")
     def _ports_exist(self) -> Self:
-        if self.first_port + self.ports > 65_536:
-            msg = f"launcher.process: first_port {self.first_port} + ports {self.ports} passes 65535; lower one of them"
+        if self.first_port + self.ports - 1 > _LAST_PORT:
+            msg = f"launcher.process: first_port {self.first_port} + ports {self.ports} passes {_LAST_PORT}; lower one of them"
             raise ValueError(msg)
         return self
 
@@ -114,26 +115,27 @@ class Launcher(Frozen):
 class Flower(Frozen):
     """The web view of the Celery workers."""
 
-    port: int = Field(default=5555, ge=0, le=65_535)
-
-
-Switch = Annotated[bool, Field()]
+    port: int = Field(default=5555, ge=0, le=_LAST_PORT)
 
 
 class Settings(BaseSettings):
     """Everything an operator sets. Frozen; built by `load`, which checks the whole before anything starts."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STOKER_", env_nested_delimiter="__", frozen=True, extra="ignore", nested_model_default_partial_update=True
+        env_prefix="STOKER_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
     )
 
     database_url: str | None = None
     redis_url: str | None = None
     state_dir: Path = Path(".stoker")
-    wake_ups: Switch = True  # off: only the ticks move the pool (for measuring what wake-ups are worth)
+    wake_ups: bool = True  # off: only the ticks move the pool (for measuring what wake-ups are worth)
     tenants: Tenants = Tenants()
-    profiles: dict[Name, Profile] = {}
-    queues: dict[str, str] = {}  # task name -> queue, over the default routes
+    profiles: dict[Name, Profile] = Field(default_factory=dict)
+    queues: dict[str, str] = Field(default_factory=dict)  # task name -> queue, over the default routes
     schedule: Schedule = Schedule()
     timeouts: Timeouts = Timeouts()
     backoff: Backoff = Backoff()
@@ -164,7 +166,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         wrong = [rung for profile in self.profiles.values() for rung in broken_rungs(profile, self.timeouts)]
-        wrong += [f"queues.{task}: unknown task; known: {', '.join(DEFAULT_ROUTES)}" for task in self.queues if task not in DEFAULT_ROUTES]
+        wrong += [
+            f"queues.{task}: unknown task; known: {', '.join(DEFAULT_ROUTES)}"
+            for task in self.queues
+            if task not in DEFAULT_ROUTES
+        ]
         wrong += [
             f"queues.{task} = {queue!r}: unknown queue; known: {', '.join(QUEUES)}"
             for task, queue in self.queues.items()
@@ -238,7 +244,10 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 - any setting by its nam
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, fault['loc'])) or path.name}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, fault['loc'])) or path.name}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
         raise SettingsError("\n".join(lines)) from error
     except ValueError as error:  # not TOML
         msg = f"{path}: {error}; mend the file and run `stoker doctor`"

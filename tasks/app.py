@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
 
 from config.names import CONTROL_QUEUE, QUEUES
 from config.settings import Settings, load
@@ -27,7 +26,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": _JSON,
         "result_accept_content": _JSON,
-        "task_queues": [Queue(name) for name in QUEUES],
+        "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
         "task_default_queue": CONTROL_QUEUE,
         "task_create_missing_queues": False,
         "task_routes": {task: {"queue": queue} for task, queue in settings.routes.items()},

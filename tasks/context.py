@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.names import RECONCILE_TASK, SPAWN_TASK, STOP_TASK
@@ -14,14 +12,17 @@ from scheduler.redis.hints import Hints, connect
 from scheduler.store import launches
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
-from scheduler.store.slots import Slot
 from scheduler.store.sync import apply_settings
 from tasks.launchers.process import ProcessLauncher
 from tasks.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from celery import Celery
 
+    from scheduler.store.slots import Slot
     from tasks.launchers.base import Launcher
 
 

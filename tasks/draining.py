@@ -34,7 +34,9 @@ def drain(context: Context, *, worker: int | None, profile: str | None, node: st
         kind = context.settings.profile(profile)
         if kind is None or not reaping.set_draining(context.db, kind.canonical, draining=not undo):
             what = f"no profile {profile!r} is in force"
-            raise Refused(what, expected=f"one of {', '.join(sorted(context.settings.profiles))}", remedy="name one of these")
+            raise Refused(
+                what, expected=f"one of {', '.join(sorted(context.settings.profiles))}", remedy="name one of these"
+            )
         profile = kind.canonical
     if node is not None and not reaping.cordon(context.db, node, cordoned=not undo):
         what = f"no node {node!r}"
@@ -43,7 +45,9 @@ def drain(context: Context, *, worker: int | None, profile: str | None, node: st
         if worker is not None:
             what = f"worker {worker} cannot be undrained"
             raise Refused(what, expected="a profile or a node", remedy="claim another; the floor is refilled")
-        context.pool.offer([profile] if profile is not None else [k.canonical for k in context.settings.profiles.values()])
+        context.pool.offer(
+            [profile] if profile is not None else [k.canonical for k in context.settings.profiles.values()]
+        )
         return []
     drained = reaping.drain(context.db, worker=worker, profile=profile, node=node, reason="drained_by_operator")
     if worker is not None and not drained:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,13 +19,15 @@ from config.names import SPAWN_QUEUE
 from scheduler.core.states import WorkerState
 from scheduler.errors import Temporary
 from scheduler.store import launches
-from scheduler.store.launches import Launched
 from tasks import lifecycle
 from tasks.launchers.notify import NotifyListener
 from tasks.launchers.probes import wait_ready
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from config.profile import Profile
+    from scheduler.store.launches import Launched
     from tasks.context import Context
 
 log = structlog.get_logger(__name__)
@@ -118,7 +119,9 @@ class Keeper:
                 await launcher.stop(known.handle, self._context.pool_id, known.worker_id, grace_s)
                 await gone
             code = gone.result()
-            await self._call(lifecycle.ended, self._context, known, f"exited with {code}" if code is not None else "exited")
+            await self._call(
+                lifecycle.ended, self._context, known, f"exited with {code}" if code is not None else "exited"
+            )
         finally:
             gone.cancel()
             asked.cancel()
@@ -132,7 +135,9 @@ class Keeper:
         with self._notices.expect(known.worker_id) as nudge:
             probing = asyncio.ensure_future(self._probe(kind, known, nudge))
             left_s = max(0.0, kind.spawn_budget_s - known.age_s)
-            done, _ = await asyncio.wait({probing, gone, asked}, timeout=min(left_s, kind.ready_s), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {probing, gone, asked}, timeout=min(left_s, kind.ready_s), return_when=asyncio.FIRST_COMPLETED
+            )
             probing.cancel()
         if probing in done:
             probing.result()

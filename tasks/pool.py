@@ -7,23 +7,26 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from config.profile import NAME_PATTERN, Profile
-from config.settings import Settings
 from scheduler.core.misses import MissReason
 from scheduler.errors import Refused
-from scheduler.redis.hints import Hints
 from scheduler.store import claims, tickets
 from scheduler.store.claims import Claim, UnknownTenantError
-from scheduler.store.database import Database
 from tasks.activation import ActivationFailed, activate, deactivate
 from tasks.waiting import WaitingRoom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from config.settings import Settings
+    from scheduler.redis.hints import Hints
+    from scheduler.store.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -227,14 +230,28 @@ class Pool:
             known = sorted(self._settings.profiles)
             near = difflib.get_close_matches(name, known, n=1)
             what = f"profile {name!r} is unknown"
-            raise Refused(what, expected=f"one of {', '.join(known) or '(none is configured)'}", remedy=f"did you mean {near[0]!r}?" if near else "add it to [profiles] or name one of these")
+            raise Refused(
+                what,
+                expected=f"one of {', '.join(known) or '(none is configured)'}",
+                remedy=f"did you mean {near[0]!r}?" if near else "add it to [profiles] or name one of these",
+            )
         return kind
 
     def _check(self, tenant: str, wait_s: float) -> None:
         if not _NAME.fullmatch(tenant):
             what = "malformed tenant name"
-            raise Refused(what, expected="1 to 63 of a-z, 0-9 and -, not at an end", got=repr(tenant)[:80], remedy="rename the tenant")
+            raise Refused(
+                what,
+                expected="1 to 63 of a-z, 0-9 and -, not at an end",
+                got=repr(tenant)[:80],
+                remedy="rename the tenant",
+            )
         longest = self._settings.timeouts.claim_wait_max_s
         if not 0 <= wait_s <= longest:
             what = "wait out of bounds"
-            raise Refused(what, expected=f"0 to {longest:g} s (timeouts.claim_wait_max_s)", got=f"{wait_s:g} s", remedy="wait less, and ask again")
+            raise Refused(
+                what,
+                expected=f"0 to {longest:g} s (timeouts.claim_wait_max_s)",
+                got=f"{wait_s:g} s",
+                remedy="wait less, and ask again",
+            )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 import structlog
 from celery import shared_task
 
 from config.names import CLAIM_TASK, RELEASE_TASK, RENEW_TASK, SPAWN_TASK, STOP_TASK
-from config.settings import Settings
 from scheduler.errors import Refused
 from tasks import spawning
 from tasks.context import current

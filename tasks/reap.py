@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
 from scheduler.core.reap import plan_reap
 from scheduler.store import reaping
-from tasks.context import Context
+
+if TYPE_CHECKING:
+    from tasks.context import Context
 
 log = structlog.get_logger(__name__)
 
@@ -18,7 +21,9 @@ def run(context: Context) -> int:
     drained: list[int] = []
     at_most = context.settings.bounds.reap_per_tick
     for kind in context.settings.profiles.values():
-        drained += _reap(context, kind.canonical, kind.floor, timedelta(seconds=kind.idle_timeout_s), at_most, "idle_timeout")
+        drained += _reap(
+            context, kind.canonical, kind.floor, timedelta(seconds=kind.idle_timeout_s), at_most, "idle_timeout"
+        )
     for name in reaping.stale_profiles(context.db):
         # Nobody can claim these any more: the settings changed what the profile is, or an operator closed it.
         drained += _reap(context, name, 0, timedelta(0), at_most, "profile_closed")

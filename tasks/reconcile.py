@@ -6,14 +6,17 @@ import dataclasses
 import functools
 import math
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
-from config.profile import Profile
 from scheduler.core.capacity import CapacityPlan, CapacitySnapshot, plan_capacity
 from scheduler.store import slots
-from scheduler.store.slots import Seen
-from tasks.context import Context
+
+if TYPE_CHECKING:
+    from config.profile import Profile
+    from scheduler.store.slots import Seen
+    from tasks.context import Context
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,9 @@ def run(context: Context, only: str | None = None) -> dict[str, int]:
             decided, made = slots.create(context.db, name, plan, lease)
             context.request_spawns(made)
             created[name] = len(made)
-            log.info("slots created", profile=name, created=len(made), deficit=decided.deficit, clipped_by=decided.clipped_by)
+            log.info(
+                "slots created", profile=name, created=len(made), deficit=decided.deficit, clipped_by=decided.clipped_by
+            )
         if snapshot.demand and snapshot.idle:
             # A match that lost its moment (a crash between two statements, a raised cap) is made here.
             context.pool.offer([name])

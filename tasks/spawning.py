@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
 from scheduler.core.states import WorkerState
 from scheduler.store import launches
 from tasks import lifecycle
-from tasks.context import Context
 from tasks.keeper import running_keeper
 from tasks.launchers.base import LaunchError, LaunchSpec
+
+if TYPE_CHECKING:
+    from tasks.context import Context
 
 log = structlog.get_logger(__name__)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
 from scheduler.core.audit import Found, plan_audit
 from scheduler.store import launches, slots, sweeping, tickets
 from tasks import lifecycle
-from tasks.context import Context
+
+if TYPE_CHECKING:
+    from tasks.context import Context
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
 import typer
-from celery import current_app
+from celery import Celery, current_app
 
 from scheduler.errors import Permanent, Temporary
 from tasks.engines import Engines
@@ -41,10 +41,17 @@ HOPELESS_DEATHS: Final = 3
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def celery_ping(nodes: Sequence[str], timeout_s: float) -> set[str]:
-    """Those of the nodes whose Celery worker answers within `timeout_s`; returns as soon as all have."""
-    replies = current_app.control.ping(destination=list(nodes), timeout=timeout_s)
-    return {name for reply in replies for name in reply}
+def celery_ping(broker_url: str) -> Ping:
+    """Asks the Celery workers of that broker; returns as soon as all named nodes have answered, or after the timeout."""
+
+    def ping(nodes: Sequence[str], timeout_s: float) -> set[str]:
+        # An app of its own: this process's may have been made with other settings than the stack's.
+        with Celery(broker=broker_url, set_as_current=False) as app:
+            app.conf.broker_transport_options = current_app.conf.broker_transport_options
+            replies = app.control.ping(destination=list(nodes), timeout=timeout_s)
+        return {name for reply in replies for name in reply}
+
+    return ping
 
 
 class Stack:
@@ -61,7 +68,7 @@ class Stack:
         prepare: Callable[[], None],
         on_stop: Callable[[], None],
         services: Sequence[Service] | None = None,
-        ping: Ping = celery_ping,
+        ping: Ping | None = None,
         say: Say = typer.echo,
         policy: RestartPolicy | None = None,
         durable: bool = True,
@@ -69,7 +76,8 @@ class Stack:
         self.settings = settings
         self.engines = Engines(settings.database_url, settings.redis_url, settings.locations, durable=durable)
         self._services = default_services(settings) if services is None else list(services)
-        self._prepare, self._on_stop, self._ping = prepare, on_stop, ping
+        self._prepare, self._on_stop = prepare, on_stop
+        self._ping = ping or celery_ping(self.engines.redis_url)
         self._supervisor = Supervisor(
             self._services, logs=settings.locations.logs, say=say, engines=self.engines.embedded, policy=policy
         )

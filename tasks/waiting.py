@@ -7,15 +7,18 @@ import threading
 import time
 import uuid
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import redis
 import structlog
 
 from scheduler.errors import Refused, Temporary
-from scheduler.redis.hints import Hints
 from scheduler.store import tickets
-from scheduler.store.claims import Claim
-from scheduler.store.database import Database
+
+if TYPE_CHECKING:
+    from scheduler.redis.hints import Hints
+    from scheduler.store.claims import Claim
+    from scheduler.store.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +60,11 @@ class WaitingRoom:
             if len(self._waiting) >= self._at_most:
                 tickets.give_back(self._db, ticket)
                 what = "too many claims wait in this process"
-                raise Refused(what, expected=f"at most {self._at_most}", remedy="raise bounds.waiters_per_process or claim from another process")
+                raise Refused(
+                    what,
+                    expected=f"at most {self._at_most}",
+                    remedy="raise bounds.waiters_per_process or claim from another process",
+                )
             self._waiting[ticket] = granted
             if ticket in self._early:
                 granted.set()

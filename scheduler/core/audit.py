@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ def plan_audit(rows: Mapping[int, Row], found: Iterable[Found], *, grace_s: floa
     running = list(found)
     seen = {worker.handle for worker in running}
     ghosts = [row for row in rows.values() if row.handle is not None and row.handle not in seen and row.age_s > grace_s]
-    orphans = [worker for worker in running if worker.age_s > grace_s and not _claimed(rows.get(worker.worker_id), worker)]
+    orphans = [
+        worker for worker in running if worker.age_s > grace_s and not _claimed(rows.get(worker.worker_id), worker)
+    ]
     return AuditPlan(ghosts, orphans)
 
 

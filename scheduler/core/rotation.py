@@ -7,8 +7,11 @@ takes one turn before it falls behind, so nobody waits for more than one grant t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,11 @@ class Waiting:
 
 
 def serving_order(
-    waiting: Iterable[Waiting], last_grant: Mapping[str, float], room: Mapping[str, int | None], now: float, workers: int
+    waiting: Iterable[Waiting],
+    last_grant: Mapping[str, float],
+    room: Mapping[str, int | None],
+    now: float,
+    workers: int,
 ) -> list[int]:
     """Ids of the claims that get the next `workers` workers, in order."""
     queues: dict[str, list[Waiting]] = {}

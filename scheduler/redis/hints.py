@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import redis
 import structlog
 
-from scheduler.store.tickets import Grant
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scheduler.store.tickets import Grant
 
 _WAKE_TTL_MS: Final = 60_000
 _WAKE_MOST: Final = 4_096

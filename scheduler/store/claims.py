@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from scheduler.core.misses import MissReason
 from scheduler.errors import Permanent, Refused
-from scheduler.store.database import Database, Row
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from scheduler.store.database import Database, Row
 
 
 @dataclass(frozen=True, slots=True)

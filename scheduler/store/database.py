@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -15,6 +14,9 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from scheduler.errors import Temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -82,11 +84,15 @@ class Database:
             except _CLASHES as clash:
                 if attempt == _CLASH_TRIES:
                     what = "PostgreSQL: transactions kept clashing"
-                    raise Temporary(what, got=str(clash).strip(), remedy="try again; if it lasts, look for long locks") from clash
+                    raise Temporary(
+                        what, got=str(clash).strip(), remedy="try again; if it lasts, look for long locks"
+                    ) from clash
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as broken:
                 what = "PostgreSQL did not answer"
                 remedy = "check that it runs (`stoker doctor`), then try again"
-                raise Temporary(what, expected=f"an answer within {self._timeout_s:g} s", got=str(broken).strip(), remedy=remedy) from broken
+                raise Temporary(
+                    what, expected=f"an answer within {self._timeout_s:g} s", got=str(broken).strip(), remedy=remedy
+                ) from broken
         raise AssertionError
 
     def _open(self) -> ConnectionPool[Connection]:

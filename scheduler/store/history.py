@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from scheduler.store.database import Database, Row
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scheduler.store.database import Database, Row
 
 _EVENTS = """
 with story as (

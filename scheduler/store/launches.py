@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from scheduler.core.backoff import SpawnRecord, after_failure
-from scheduler.core.states import LIVE, WorkerState
-from scheduler.store.database import Connection, Database
+from scheduler.core.states import WorkerState
 from scheduler.store.tickets import Grant
 
-_LIVE = sorted(LIVE)
-_RACES = 5
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+    from scheduler.store.database import Connection, Database
+
+_RACES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,11 @@ class LaunchOrder:
     activation_key: str = field(repr=False)
 
 
-_LAUNCHED = "id, epoch, profile, state, handle, endpoint, extract(epoch from now() - coalesce(launched_at, created_at))::float as age_s, activation_key"
+_LAUNCHED: Final = """
+select id, epoch, profile, state, handle, endpoint, activation_key,
+       extract(epoch from now() - coalesce(launched_at, created_at))::float as age_s
+from workers where ended_at is null and handle is not null
+"""
 
 
 def take_order(db: Database, worker_id: int, attempt: int, launch_lease: timedelta) -> LaunchOrder | None:
@@ -63,7 +69,9 @@ def take_order(db: Database, worker_id: int, attempt: int, launch_lease: timedel
         attempt=attempt,
         lease=launch_lease,
     )
-    return None if row is None else LaunchOrder(worker_id, row["launch_attempts"], row["profile"], row["activation_key"])
+    return (
+        None if row is None else LaunchOrder(worker_id, row["launch_attempts"], row["profile"], row["activation_key"])
+    )
 
 
 def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint: str, node: str) -> bool:
@@ -72,11 +80,13 @@ def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint
     def work(connection: Connection) -> bool:
         # The empty update locks a node that was there, so that it is not pruned between here and the row that uses it.
         connection.execute(
-            "insert into nodes (name) values (%(node)s) on conflict (name) do update set name = excluded.name", {"node": node}
+            "insert into nodes (name) values (%(node)s) on conflict (name) do update set name = excluded.name",
+            {"node": node},
         )
         found = connection.execute(
-            "update workers set handle = %(handle)s::jsonb, endpoint = %(endpoint)s, node = %(node)s, launched_at = clock_timestamp()"
-            " where id = %(worker)s and state = 'spawning' and handle is null and launch_attempts = %(attempt)s returning profile",
+            "update workers set handle = %(handle)s::jsonb, endpoint = %(endpoint)s, node = %(node)s,"
+            " launched_at = clock_timestamp() where id = %(worker)s and state = 'spawning' and handle is null"
+            " and launch_attempts = %(attempt)s returning profile",
             {
                 "handle": json.dumps(dict(handle)),
                 "endpoint": endpoint,
@@ -134,7 +144,11 @@ def failed(
             return None
         now: datetime = record["now"]
         then = after_failure(
-            SpawnRecord(record["failures"], record["backoff_until"]), record["created_at"], now, first=first, longest=longest
+            SpawnRecord(record["failures"], record["backoff_until"]),
+            record["created_at"],
+            now,
+            first=first,
+            longest=longest,
         )
         connection.execute(
             "update profiles set failures = %(failures)s, backoff_until = %(until)s where name = %(name)s",
@@ -155,7 +169,8 @@ def gone(db: Database, worker_id: int, handle: Mapping[str, Any], reason: str) -
             "select w.profile, w.tenant, w.lease_until is not null as claimed, coalesce("
             " move_worker(w.id, w.epoch, array['draining'], 'retired', 'stopped'),"
             " move_worker(w.id, w.epoch, array['idle','activating','active','hot_idle'], 'lost', %(reason)s)) as was"
-            " from workers w where w.id = %(worker)s and w.handle = %(handle)s::jsonb and w.ended_at is null and w.state <> 'spawning'",
+            " from workers w where w.id = %(worker)s and w.handle = %(handle)s::jsonb and w.ended_at is null"
+            " and w.state <> 'spawning'",
             worker=worker_id,
             handle=json.dumps(dict(handle)),
             reason=reason,
@@ -171,20 +186,13 @@ def gone(db: Database, worker_id: int, handle: Mapping[str, Any], reason: str) -
 
 def look_up(db: Database, worker_id: int) -> Launched | None:
     """The live, launched worker of that number."""
-    row = db.row(
-        f"select {_LAUNCHED} from workers where id = %(worker)s and ended_at is null and handle is not null",
-        worker=worker_id,
-    )
+    row = db.row(_LAUNCHED + " and id = %(worker)s", worker=worker_id)
     return None if row is None else _launched(row)
 
 
-def all_launched(db: Database, states: list[WorkerState] | None = None) -> list[Launched]:
+def all_launched(db: Database) -> list[Launched]:
     """Every live worker that was launched."""
-    rows = db.rows(
-        f"select {_LAUNCHED} from workers where ended_at is null and handle is not null and state = any(%(states)s) order by id",
-        states=states or _LIVE,
-    )
-    return [_launched(row) for row in rows]
+    return [_launched(row) for row in db.rows(_LAUNCHED + " order by id")]
 
 
 def pool_id(db: Database) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from scheduler.core.reap import IdleWorker
-from scheduler.store.database import Connection, Database
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from scheduler.store.database import Connection, Database
 
 
 def idle_workers(db: Database, profile: str) -> tuple[datetime | None, list[IdleWorker]]:
@@ -19,7 +23,9 @@ def idle_workers(db: Database, profile: str) -> tuple[datetime | None, list[Idle
     return (rows[0]["now"] if rows else None), found
 
 
-def drain_idle(db: Database, profile: str, victims: list[int], floor: int, idle_timeout: timedelta, reason: str) -> list[int]:
+def drain_idle(
+    db: Database, profile: str, victims: list[int], floor: int, idle_timeout: timedelta, reason: str
+) -> list[int]:
     """Drain those victims that are still idle, still stale and still above the floor. Claimed meanwhile: left alone."""
 
     def work(connection: Connection) -> list[int]:
@@ -48,7 +54,9 @@ def stale_profiles(db: Database) -> list[str]:
     return [row["profile"] for row in rows]
 
 
-def drain(db: Database, *, worker: int | None = None, profile: str | None = None, node: str | None = None, reason: str) -> list[int]:
+def drain(
+    db: Database, *, worker: int | None = None, profile: str | None = None, node: str | None = None, reason: str
+) -> list[int]:
     """Drain what an operator names: a worker whatever it does; of a profile, a node or all, those that serve nobody."""
     rows = db.rows(
         "select w.id, move_worker(w.id, w.epoch, array[w.state], 'draining', %(reason)s) as was from ("
@@ -90,7 +98,8 @@ def cordon(db: Database, node: str, *, cordoned: bool) -> bool:
 
     def work(connection: Connection) -> bool:
         found = connection.execute(
-            "update nodes set cordoned = %(cordoned)s where name = %(node)s returning name", {"node": node, "cordoned": cordoned}
+            "update nodes set cordoned = %(cordoned)s where name = %(node)s returning name",
+            {"node": node, "cordoned": cordoned},
         ).fetchone()
         connection.execute(
             "update workers set cordoned = %(cordoned)s where node = %(node)s and ended_at is null",

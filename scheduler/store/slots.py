@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from scheduler.core.capacity import CapacityPlan, CapacitySnapshot
-from scheduler.store.database import Connection, Database, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from datetime import datetime, timedelta
+
+    from scheduler.store.database import Connection, Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,9 @@ def create(
         decided = plan(now_known, seen)
         if decided.create == 0:
             return decided, []
-        made = connection.execute(_CREATE, {"profile": profile, "lease": launch_lease, "count": decided.create}).fetchall()
+        made = connection.execute(
+            _CREATE, {"profile": profile, "lease": launch_lease, "count": decided.create}
+        ).fetchall()
         connection.execute(
             "insert into events (kind, profile, detail) values ('reconcile', %(profile)s, jsonb_build_object("
             "'created', %(created)s::int, 'deficit', %(deficit)s::int, 'clipped_by', %(clipped)s::text,"

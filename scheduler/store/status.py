@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from scheduler.store.database import Database, Row
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scheduler.store.database import Database, Row
 
 _POOL = """
 select p.name, p.family, p.floor, p.max_workers, p.is_current, p.draining, p.failures,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scheduler.core.audit import Row
-from scheduler.store.database import Database
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from scheduler.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ def live_rows(db: Database) -> dict[int, Row]:
         " from workers where ended_at is null"
     )
     return {
-        row["id"]: Row(row["id"], row["epoch"], row["handle"] and canonical(row["handle"]), row["age_s"]) for row in rows
+        row["id"]: Row(row["id"], row["epoch"], row["handle"] and canonical(row["handle"]), row["age_s"])
+        for row in rows
     }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from config.settings import Settings
-from scheduler.store.database import Connection, Database
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from scheduler.store.database import Connection, Database
 
 
 def apply_settings(db: Database, settings: Settings) -> None:

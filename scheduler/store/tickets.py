@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from scheduler.store.claims import Claim
-from scheduler.store.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import timedelta
+
+    from scheduler.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)

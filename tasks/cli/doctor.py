@@ -33,7 +33,12 @@ def examine() -> Iterator[Check]:
     """Check in the order in which a start would fail. What cannot be asked because of an earlier fault is left out."""
     enough = sys.version_info >= (3, 11)
     yield Check("python", enough, sys.version.split()[0], "" if enough else "install Python 3.11 or later")
-    yield Check("celery", version("celery").startswith("5.7."), f"celery {version('celery')}, kombu {version('kombu')}", "run `make` again: requirements.lock pins 5.7")
+    yield Check(
+        "celery",
+        version("celery").startswith("5.7."),
+        f"celery {version('celery')}, kombu {version('kombu')}",
+        "run `make` again: requirements.lock pins 5.7",
+    )
     try:
         settings = load()
     except ValueError as error:
@@ -49,13 +54,21 @@ def examine() -> Iterator[Check]:
 def _profiles(settings: Settings) -> Iterator[Check]:
     for profile in settings.profiles.values():
         wrong = broken_rungs(profile, settings.timeouts)
-        ladder = f"{profile.ready_s + profile.connect_s + profile.activate_s:g} < {profile.spawn_budget_s:g} < {settings.timeouts.stuck_spawning_s:g} s"
+        parts_s = profile.ready_s + profile.connect_s + profile.activate_s
+        ladder = f"{parts_s:g} < {profile.spawn_budget_s:g} < {settings.timeouts.stuck_spawning_s:g} s"
         yield Check(f"deadlines of {profile.name}", not wrong, "; ".join(wrong) or ladder, "raise the outer one")
         program = python_command(profile.command)[0]
         found = shutil.which(program)
-        yield Check(f"command of {profile.name}", found is not None, found or f"{program} not found", "install it, or mend the command")
+        yield Check(
+            f"command of {profile.name}",
+            found is not None,
+            found or f"{program} not found",
+            "install it, or mend the command",
+        )
         if profile.max_workers == 0:
-            yield Check(f"cap of {profile.name}", ok=True, found="max_workers 0: unbounded, what it runs on is the ceiling")
+            yield Check(
+                f"cap of {profile.name}", ok=True, found="max_workers 0: unbounded, what it runs on is the ceiling"
+            )
 
 
 def _attempt(name: str, check: Callable[[], str], remedy: str) -> Check:

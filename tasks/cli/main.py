@@ -50,7 +50,9 @@ def doctor(as_json: JsonFlag = False) -> None:
     else:
         for check in checks:
             mark = ("ok   ", "green") if check.ok else ("WRONG", "bold red")
-            console.print(Text.assemble(mark, f" {check.name}: ", (check.found, "dim" if check.ok else "")), soft_wrap=True)
+            console.print(
+                Text.assemble(mark, f" {check.name}: ", (check.found, "dim" if check.ok else "")), soft_wrap=True
+            )
             if not check.ok and check.remedy:
                 console.print(Text(f"      remedy: {check.remedy}", style="yellow"))
     if not all(check.ok for check in checks):
@@ -86,17 +88,6 @@ def events(
         print_json(rows)
     else:
         print_table("events", ("at", "kind", "worker_id", "tenant", "profile", "detail"), rows)
-
-
-@app.command()
-def demo(
-    as_json: JsonFlag = False,
-    report: Annotated[str, typer.Option(help="Folder for demo-report.json and demo-report.html.")] = ".",
-) -> None:
-    """Replay a cold ramp on real workers: 30 tenants against a floor of 5. Writes a report; exit 1 on any violation."""
-    from demo.run import run_demo  # noqa: PLC0415 - the demo is not part of a deployment
-
-    raise typer.Exit(run_demo(report, as_json=as_json))
 
 
 def main() -> None:

@@ -26,7 +26,13 @@ def show_status(
     """Profiles with their workers by state, who waits, nodes, and tenants."""
     context = current()
     if as_json:
-        print_json({"profiles": status.pool(context.db), "nodes": status.nodes(context.db), "tenants": status.tenants(context.db)})
+        print_json(
+            {
+                "profiles": status.pool(context.db),
+                "nodes": status.nodes(context.db),
+                "tenants": status.tenants(context.db),
+            }
+        )
         return
     if not watch:
         console.print(views.pool(context.db))
@@ -67,14 +73,23 @@ def claim(
 def renew(tenant: str, worker_id: int, epoch: int, profile: str, as_json: JsonFlag = False) -> None:
     """Keep a claim for another lease. Exit 3 when it has ended."""
     kept = current().pool.renew(tenant, worker_id, epoch, profile)
-    _answer({"renewed": kept}, f"claim {worker_id}:{epoch} {'renewed' if kept else 'has ended'}", as_json=as_json, found=kept)
+    _answer(
+        {"renewed": kept},
+        f"claim {worker_id}:{epoch} {'renewed' if kept else 'has ended'}",
+        as_json=as_json,
+        found=kept,
+    )
 
 
 @app.command()
 def release(tenant: str, worker_id: int, epoch: int, as_json: JsonFlag = False) -> None:
     """End a claim. Exit 3 when it had ended before, or is another tenant's."""
     became = current().pool.release(tenant, worker_id, epoch)
-    text = f"worker {worker_id} is {became}" if became else f"claim {worker_id}:{epoch} of {tenant} had ended; nothing changed"
+    text = (
+        f"worker {worker_id} is {became}"
+        if became
+        else f"claim {worker_id}:{epoch} of {tenant} had ended; nothing changed"
+    )
     _answer({"released": became is not None, "became": became}, text, as_json=as_json, found=became is not None)
 
 
@@ -91,7 +106,18 @@ def workers(
     if as_json:
         print_json(rows)
     else:
-        columns = ("id", "profile", "state", "in_state_s", "epoch", "tenant", "node", "endpoint", "lease_left_s", "failure")
+        columns = (
+            "id",
+            "profile",
+            "state",
+            "in_state_s",
+            "epoch",
+            "tenant",
+            "node",
+            "endpoint",
+            "lease_left_s",
+            "failure",
+        )
         print_table("workers", columns, rows)
 
 
