@@ -28,7 +28,7 @@ def broken_rungs(profile: Profile, timeouts: Timeouts) -> list[str]:
         ("timeouts.visibility_s", timeouts.visibility_s),
     ]
     return [
-        f"{inner} = {inner_s:g} s must be less than {outer} = {outer_s:g} s; raise {outer} or lower {inner}"
+        f"{inner} = {inner_s:g} s must be less than {outer} = {outer_s:g} s; raise the second or lower the first"
         for (inner, inner_s), (outer, outer_s) in itertools.pairwise(rungs)
         if not inner_s < outer_s
     ]

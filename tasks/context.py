@@ -102,7 +102,7 @@ def current() -> Context:
     global _current  # noqa: PLW0603 - the one place that holds the process's parts
     with _lock:
         if _current is None:
-            from tasks.app import app  # noqa: PLC0415 - the app's tasks import this module
+            from tasks.celery_app import app  # noqa: PLC0415 - the app's tasks import this module
 
             _current = Context(load(), app)
         return _current

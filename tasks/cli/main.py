@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Warm workers
 @app.command()
 def up() -> None:
     """Run everything on this machine: engines, Celery workers, beat, Flower. Ctrl-C ends it all."""
-    from tasks.app import app as celery_app  # noqa: PLC0415 - a start that only prints help should not load Celery
+    from tasks.celery_app import app as celery_app  # noqa: PLC0415 - a start that only prints help should not load Celery
     from tasks.context import Context  # noqa: PLC0415
     from tasks.draining import empty_pool  # noqa: PLC0415
     from tasks.up import run_stack  # noqa: PLC0415

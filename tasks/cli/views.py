@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +13,15 @@ from scheduler.store import status
 from scheduler.store.database import Database
 from tasks.cli.output import STATE_COLOURS, cell
 
-_STATES: Final = ("spawning", "idle", "activating", "active", "hot_idle", "stopping")
+# In as few letters as fit all of them into eighty columns.
+_STATES: Final = {
+    "spawning": "spawn",
+    "idle": "idle",
+    "activating": "bind",
+    "active": "active",
+    "hot_idle": "hot",
+    "stopping": "stop",
+}
 
 
 def pool(db: Database) -> RenderableType:
@@ -21,17 +30,18 @@ def pool(db: Database) -> RenderableType:
 
 
 def _profiles(rows: list[dict[str, Any]]) -> RenderableType:
-    table = Table(title="profiles", title_justify="left", header_style="bold")
-    for column in ("profile", "floor", "max", *_STATES, "waiting", "oldest wait s", "note"):
-        table.add_column(column.replace("_", " "), justify="left" if column in {"profile", "note"} else "right")
+    table = _table("profiles")
+    for column in ("profile", "floor", "max", *_STATES.values(), "wait", "oldest", "note"):
+        table.add_column(column, justify="left" if column in {"profile", "note"} else "right")
     for row in rows:
+        oldest = row["oldest_wait_s"]
         table.add_row(
             row["name"],
             str(row["floor"]),
-            str(row["max_workers"] or "none"),
+            str(row["max_workers"] or "-"),
             *(Text(str(row[s]), style=STATE_COLOURS.get(s, "dim") if row[s] else "dim") for s in _STATES),
             Text(str(row["waiting"]), style="yellow" if row["waiting"] else "dim"),
-            cell("oldest_wait_s", row["oldest_wait_s"]),
+            Text("-" if oldest is None else f"{oldest:.1f} s", style="dim" if oldest is None else "yellow"),
             _note(row),
         )
     return table if rows else Text("no profiles: run `stoker migrate`", style="yellow")
@@ -48,7 +58,7 @@ def _note(row: dict[str, Any]) -> Text:
 
 
 def _nodes(rows: list[dict[str, Any]]) -> RenderableType:
-    table = Table(title="nodes, longest seen first", title_justify="left", header_style="bold")
+    table = _table("nodes, longest seen first")
     for column in ("node", "first seen", "workers", "idle", "cordoned"):
         table.add_column(column)
     for row in rows:
@@ -59,9 +69,15 @@ def _nodes(rows: list[dict[str, Any]]) -> RenderableType:
 
 def _tenants(rows: list[dict[str, Any]]) -> RenderableType:
     shown = [row for row in rows if row["live"] or row["max_workers"]]
-    table = Table(title="tenants", title_justify="left", header_style="bold")
+    table = _table("tenants")
     for column in ("tenant", "claims", "cap"):
         table.add_column(column)
     for row in shown:
         table.add_row(row["name"], str(row["live"]), str(row["max_workers"] or "none"))
     return table if shown else Text("tenants: none holds a claim", style="dim")
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )

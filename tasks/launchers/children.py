@@ -1,0 +1,65 @@
+"""The worker processes that this process started itself: only their parent can reap them and learn how they ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from typing import IO, TYPE_CHECKING, Final
+
+from tasks.launchers import identity as identities
+from tasks.launchers.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class _Children:
+    # Of the process, not of a launcher: a child stays a child when the launcher object that started it is gone.
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        # After a fork they are somebody else's children, and another thread may have held the lock at that instant.
+        self.lock = threading.Lock()
+        self.started: dict[Identity, subprocess.Popen[bytes]] = {}
+
+
+_children: Final = _Children()
+os.register_at_fork(after_in_child=_children.forget)
+
+
+def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Identity:
+    """Start a process in a session of its own, deaf to this one's terminal and end.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    child = subprocess.Popen(  # noqa: S603 - the operator's own command, as an argument list, no shell
+        list(argv),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        close_fds=True,
+        start_new_session=True,
+    )
+    # Looked at before it is registered: until then nobody reaps it, so even one that died at once has a start.
+    process = identities.look(child.pid)
+    identity = process.identity if process else Identity(child.pid, "unknown")
+    with _children.lock:
+        _children.started[identity] = child
+    return identity
+
+
+def get(identity: Identity) -> subprocess.Popen[bytes] | None:
+    """The child of that identity; None when somebody else started it, or it was reaped."""
+    with _children.lock:
+        return _children.started.get(identity)
+
+
+def reap() -> None:
+    """Collect the children that ended, so that none stays a zombie. Never blocks."""
+    with _children.lock:
+        for identity in [identity for identity, child in _children.started.items() if child.poll() is not None]:
+            del _children.started[identity]
