@@ -6,12 +6,14 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import structlog
+from kombu.exceptions import OperationalError
+
 from config.names import RECONCILE_TASK, SPAWN_TASK, STOP_TASK
 from config.settings import Settings, load
 from scheduler.redis.hints import Hints, connect
 from scheduler.store import launches
 from scheduler.store.database import Database
-from scheduler.store.migrate import migrate
 from scheduler.store.sync import apply_settings
 from tasks.launchers.process import ProcessLauncher
 from tasks.pool import Pool
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
     from scheduler.store.slots import Slot
     from tasks.launchers.base import Launcher
+
+
+log = structlog.get_logger(__name__)
 
 
 class Context:
@@ -64,6 +69,8 @@ class Context:
 
     def prepare(self) -> None:
         """Bring the database to this version and carry the settings into it."""
+        from scheduler.store.migrate import migrate  # noqa: PLC0415 - SQLAlchemy and Alembic cost every other start a second
+
         migrate(self.settings.database_dsn)
         apply_settings(self.db, self.settings)
 
@@ -80,13 +87,21 @@ class Context:
 
     def request_spawns(self, slots: Iterable[Slot]) -> None:
         """Publish the launch of slots that are committed. One that is lost on the way is published again by the sweep."""
-        with self.app.producer_or_acquire() as producer:
-            for slot in slots:
-                self.send(SPAWN_TASK, slot.worker_id, slot.attempt, producer=producer)
+        for slot in slots:
+            self.send(SPAWN_TASK, slot.worker_id, slot.attempt)
 
     def send(self, task: str, *args: Any, **options: Any) -> None:  # noqa: ANN401 - task arguments
-        """Publish a task by its name to the queue that the settings route it to."""
-        self.app.send_task(task, args=args, queue=self.settings.routes[task], ignore_result=True, **options)
+        """Publish a task by its name to the queue that the settings route it to.
+
+        What Stoker sends itself is never the only word of it: the ticks find in SQL what was not heard. So a broker that does
+        not answer is logged, and no caller waits for it to come back.
+        """
+        try:
+            self.app.send_task(
+                task, args=args, queue=self.settings.routes[task], ignore_result=True, retry=False, **options
+            )
+        except OperationalError as error:
+            log.warning("message not sent; a tick finds what it was about", task=task, error=str(error))
 
 
 _lock = threading.Lock()

@@ -101,6 +101,8 @@ class Database:
             return mine[1]
         with self._lock:
             if self._pool is None or self._pool[0] != os.getpid():
+                # A pool would try for the whole timeout and then not say why: a server that is not there is told at once.
+                psycopg.connect(self.dsn, connect_timeout=max(2, round(self._timeout_s))).close()
                 pool = ConnectionPool(
                     self.dsn,
                     connection_class=psycopg.Connection[Row],

@@ -12,7 +12,12 @@ from config.settings import SettingsError, load
 from scheduler.errors import StokerError
 from tasks.cli.output import JsonFlag, console, fail, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Warm workers for many tenants, on Celery.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Warm workers for many tenants, on Celery.",
+)
 
 
 @app.command()

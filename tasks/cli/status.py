@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import redis
+from kombu.exceptions import OperationalError
 
 from config.names import QUEUES
 from scheduler.redis.hints import connect
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def look(context: Context) -> dict[str, Any]:
     """Celery workers that answer within a second, messages by queue, and the pool."""
-    nodes = context.app.control.inspect(timeout=1.0).active_queues() or {}
+    nodes = celery_queues(context)
     return {
         "celery_workers": {node: sorted(queue["name"] for queue in queues) for node, queues in sorted(nodes.items())},
         "queues": queue_lengths(context),
@@ -26,6 +27,14 @@ def look(context: Context) -> dict[str, Any]:
         "nodes": status.nodes(context.db),
         "tenants": status.tenants(context.db),
     }
+
+
+def celery_queues(context: Context) -> dict[str, Any]:
+    """The queues of each Celery worker that answers within a second; none when the broker does not."""
+    try:
+        return context.app.control.inspect(timeout=1.0).active_queues() or {}
+    except OperationalError:
+        return {}
 
 
 def queue_lengths(context: Context) -> dict[str, int | None]:
