@@ -8,30 +8,26 @@ import os
 import select
 import signal
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-import psutil
+from tasks import processes
+from tasks.processes import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PORTABLE_WAIT_STEP_S: Final = 0.05
 
 
-@dataclass(frozen=True)
-class ProcessIdentity:
-    """A process number and when that process started."""
-
-    pid: int
-    started: str
+class ProcessIdentity(Identity):
+    """An identity that can be written down, signalled and waited for."""
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """The process that has this number now; None if there is none or it has ended and only waits to be reaped."""
-        started = _started(pid)
-        return None if started is None else cls(pid, started)
+        found = processes.look(pid)
+        return None if found is None or found.zombie else cls(pid, found.identity.started)
 
     @classmethod
     def read(cls, record: Path) -> Self | None:
@@ -50,7 +46,7 @@ class ProcessIdentity:
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
-        return _started(self.pid) == self.started
+        return processes.alive(Identity(self.pid, self.started))
 
     def signal(self, signum: int) -> bool:
         """Send a signal; False when the process is gone. Another process with its number is never signalled."""
@@ -103,20 +99,3 @@ def _pidfd(pid: int) -> Iterator[int | None]:
         yield pidfd
     finally:
         os.close(pidfd)
-
-
-def _started(pid: int) -> str | None:
-    if sys.platform != "linux":
-        try:
-            process = psutil.Process(pid)
-            return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
-        except psutil.Error:
-            return None
-    # The kernel's own count of ticks since boot, and the boot's name: psutil's create_time moves with the clock.
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    state, ticks = fields[0], fields[19]
-    return None if state in "ZX" else f"{boot}/{ticks}"

@@ -7,8 +7,8 @@ import subprocess
 import threading
 from typing import IO, TYPE_CHECKING, Final
 
-from tasks.launchers import identity as identities
-from tasks.launchers.identity import Identity
+from tasks import processes
+from tasks.processes import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -
         start_new_session=True,
     )
     # Looked at before it is registered: until then nobody reaps it, so even one that died at once has a start.
-    process = identities.look(child.pid)
+    process = processes.look(child.pid)
     identity = process.identity if process else Identity(child.pid, "unknown")
     with _children.lock:
         _children.started[identity] = child

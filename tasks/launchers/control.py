@@ -9,10 +9,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from tasks.launchers import identity as identities
+from tasks import processes
 
 if TYPE_CHECKING:
-    from tasks.launchers.identity import Identity
+    from tasks.processes import Identity
 
 _POLL_S: Final = 0.25  # only where the kernel has no pidfd, or this process has no descriptor left for one
 
@@ -63,7 +63,7 @@ def _open(identity: Identity) -> int | None:
     except ProcessLookupError:
         return None
     # Checked after opening: from here on the descriptor means this process, whatever becomes of its number.
-    if identities.alive(identity):
+    if processes.alive(identity):
         return fd
     os.close(fd)
     return None
@@ -79,7 +79,7 @@ def _send_by_descriptor(fd: int, signum: signal.Signals) -> bool:
 
 
 def _send_by_number(identity: Identity, signum: signal.Signals) -> bool:
-    if not identities.alive(identity):
+    if not processes.alive(identity):
         return False
     try:
         os.kill(identity.pid, signum)
@@ -89,5 +89,5 @@ def _send_by_number(identity: Identity, signum: signal.Signals) -> bool:
 
 
 async def _poll_gone(identity: Identity) -> None:
-    while identities.alive(identity):  # noqa: ASYNC110 - nothing to await: this is the platform without an event for it
+    while processes.alive(identity):  # noqa: ASYNC110 - nothing to await: this is the platform without an event for it
         await asyncio.sleep(_POLL_S)

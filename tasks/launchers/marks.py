@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from tasks.launchers import identity as identities
+from tasks import processes
 
 if TYPE_CHECKING:
-    from tasks.launchers.identity import Identity, Process
+    from tasks.processes import Identity, Process
 
 POOL: Final = "STOKER_POOL_ID"
 WORKER: Final = "STOKER_WORKER_ID"
@@ -42,7 +42,7 @@ def marked(pool_id: str, worker_id: int | None = None) -> list[Marked]:
     What cannot be read (other users' processes) is skipped. A worker that overwrites its own environment, as
     setproctitle does, hides from this search; its handle still finds it.
     """
-    found = [seen for pid in identities.pids() if (seen := _read(pid, pool_id, worker_id)) is not None]
+    found = [seen for pid in processes.pids() if (seen := _read(pid, pool_id, worker_id)) is not None]
     return sorted(found, key=lambda seen: seen.process.age_s, reverse=True)
 
 
@@ -53,7 +53,7 @@ def await_mark(identity: Identity) -> None:
     start of six, for up to 20 ms). A search in between would miss the worker, and somebody would launch it twice.
     """
     deadline = time.monotonic() + _MARK_S_MAX
-    while identities.alive(identity) and time.monotonic() < deadline and _environment(identity.pid, POOL) is None:
+    while processes.alive(identity) and time.monotonic() < deadline and _environment(identity.pid, POOL) is None:
         time.sleep(_MARK_POLL_S)
 
 
@@ -77,14 +77,14 @@ def _read(pid: int, pool_id: str, worker_id: int | None) -> Marked | None:
     number = environment.get(WORKER, "")
     if not number.isdecimal() or worker_id not in {None, int(number)}:
         return None
-    process = identities.look(pid)
+    process = processes.look(pid)
     if process is None or process.zombie or pid == os.getpid():
         return None
     return Marked(int(number), process, environment.get(ENDPOINT, ""), environment.get(NODE, ""))
 
 
 def _environment(pid: int, needle: str) -> dict[str, str] | None:
-    if not identities.LINUX:
+    if not processes.LINUX:
         try:
             return psutil.Process(pid).environ()
         except (psutil.Error, OSError):

@@ -7,11 +7,11 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Final
 
-from tasks.launchers import identity as identities
+from tasks import processes
 from tasks.launchers.base import LaunchTemporary
 
 if TYPE_CHECKING:
-    from tasks.launchers.identity import Identity
+    from tasks.processes import Identity
 
 LOOPBACK: Final = "127.0.0.1"
 _ATTEMPTS_MAX: Final = 64
@@ -62,7 +62,7 @@ class Ports:
         if port not in self._holders:
             return False
         holder = self._holders[port]
-        return holder is None or identities.alive(holder)
+        return holder is None or processes.alive(holder)
 
 
 def _bindable(port: int) -> bool:

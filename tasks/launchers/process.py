@@ -14,8 +14,8 @@ import psutil
 import structlog
 
 from config.settings import python_command
+from tasks import processes
 from tasks.launchers import children, control, marks
-from tasks.launchers import identity as identities
 from tasks.launchers.base import (
     ForeignHandle,
     Handle,
@@ -27,8 +27,8 @@ from tasks.launchers.base import (
     Running,
 )
 from tasks.launchers.environment import shareable
-from tasks.launchers.identity import Identity
 from tasks.launchers.ports import LOOPBACK, Ports
+from tasks.processes import Identity
 
 if TYPE_CHECKING:
     from config.profile import Profile
@@ -97,7 +97,7 @@ class ProcessLauncher:
 
     def alive(self, handle: Handle) -> bool:
         """Whether exactly this process runs: its pid, start time, boot and pid namespace."""
-        return identities.alive(self._identity(handle))
+        return processes.alive(self._identity(handle))
 
     def owns(self, handle: Handle) -> bool:
         """Whether the handle was made on a machine of this name."""

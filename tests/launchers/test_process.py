@@ -18,7 +18,8 @@ import pytest
 
 from config.profile import Profile
 from config.settings import ProcessLauncher as ProcessSettings
-from tasks.launchers import children, control, identity, marks
+from tasks import processes
+from tasks.launchers import children, control, marks
 from tasks.launchers.base import LaunchPermanent, LaunchSpec, LaunchTemporary
 from tasks.launchers.environment import shareable
 from tasks.launchers.ports import Ports
@@ -112,16 +113,16 @@ def test_a_worker_of_an_earlier_boot_is_dead_though_its_pid_and_start_match(case
 
 def test_a_zombie_is_dead() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    process = identity.look(child.pid)
+    process = processes.look(child.pid)
     assert process is not None
-    assert identity.alive(process.identity)
+    assert processes.alive(process.identity)
     assert child.stdin is not None
     child.stdin.close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, not reaped
-    left = identity.look(child.pid)
+    left = processes.look(child.pid)
     assert left is not None
     assert left.zombie
-    assert not identity.alive(process.identity)
+    assert not processes.alive(process.identity)
     asyncio.run(control.wait_gone(process.identity))
     assert control.send(process.identity, signal.SIGKILL) is False
     child.wait()
@@ -187,16 +188,16 @@ signal.pause()
 @pytest.mark.parametrize("parent", [PARENT, PARENT_OF_RUNAWAY], ids=["same session", "own session"])
 def test_children_of_the_worker_end_with_it(case: LauncherCase, parent: Profile) -> None:
     placement = case.listening(1, profile=parent)
-    child = identity.look(int(log_of(case, 1)))
+    child = processes.look(int(log_of(case, 1)))
     assert child is not None
     assert [running.worker_id for running in case.launcher.list(case.pool_id)] == [1]
     case.stop(placement, 1)
-    assert not identity.alive(child.identity)
+    assert not processes.alive(child.identity)
 
 
 def test_a_child_that_looks_as_old_as_its_worker_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def seen(pid: int, parent_pid: int) -> marks.Marked:
-        process = identity.Process(identity.Identity(pid, "1@boot"), parent_pid, pid, zombie=False, age_s=1.0)
+        process = processes.Process(processes.Identity(pid, "1@boot"), parent_pid, pid, zombie=False, age_s=1.0)
         return marks.Marked(7, process, "http://127.0.0.1:1", "node")
 
     worker, child = seen(200, 1), seen(100, 200)
@@ -206,14 +207,14 @@ def test_a_child_that_looks_as_old_as_its_worker_is_not_taken_for_it(monkeypatch
 
 def test_what_a_dead_worker_left_behind_is_listed_and_ended_but_not_adopted(case: LauncherCase) -> None:
     placement = case.listening(1, profile=PARENT)
-    child = identity.look(int(log_of(case, 1)))
+    child = processes.look(int(log_of(case, 1)))
     assert child is not None
     os.kill(int(placement.handle["pid"]), signal.SIGKILL)
     asyncio.run(case.launcher.wait_exit(placement.handle))
     assert [running.handle["pid"] for running in case.launcher.list(case.pool_id)] == [child.identity.pid]
     assert case.launcher.find(case.pool_id, 1) is None
     case.stop(placement, 1)
-    assert not identity.alive(child.identity)
+    assert not processes.alive(child.identity)
 
 
 def test_a_taken_port_is_passed_over(case: LauncherCase, port_range: int) -> None:
@@ -235,7 +236,7 @@ def test_a_port_is_a_promise_before_its_worker_listens(port_range: int) -> None:
 def test_a_port_is_free_again_when_its_worker_is_dead(port_range: int) -> None:
     ports = Ports(port_range, 1)
     port = ports.take(1)
-    ports.hold(port, identity.Identity(os.getpid(), "not this one"))
+    ports.hold(port, processes.Identity(os.getpid(), "not this one"))
     assert ports.take(2) == port
 
 
@@ -309,7 +310,7 @@ def test_capacity_is_what_fits_into_the_share_of_memory(
     assert make(ports=3).capacity(Profile(name="a", command=("x",), memory="1Gi")) == 3
 
 
-@pytest.mark.skipif(not identity.LINUX, reason="elsewhere the poll is all there is")
+@pytest.mark.skipif(not processes.LINUX, reason="elsewhere the poll is all there is")
 def test_without_a_descriptor_to_spare_waiting_and_stopping_still_work(
     case: LauncherCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,9 +324,9 @@ def test_without_a_descriptor_to_spare_waiting_and_stopping_still_work(
     assert not case.launcher.alive(placement.handle)
 
 
-@pytest.mark.skipif(not identity.LINUX, reason="what the fallback would be elsewhere is what runs there")
+@pytest.mark.skipif(not processes.LINUX, reason="what the fallback would be elsewhere is what runs there")
 def test_the_fallback_for_other_systems_tells_the_same(case: LauncherCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "LINUX", False)
+    monkeypatch.setattr(processes, "LINUX", False)
     placement = case.listening(1)
     assert case.launcher.alive(placement.handle)
     assert case.launcher.find(case.pool_id, 1) == placement
