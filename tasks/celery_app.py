@@ -8,7 +8,7 @@ from celery import Celery
 
 from config.names import CONTROL_QUEUE, QUEUES
 from config.settings import Settings, load
-from tasks.keeper import KeeperStep
+from tasks.bootsteps import CheckEngines, KeeperStep
 from tasks.logs import configure_logs
 
 # Everything crosses the broker as JSON: a pickle is a program, and the broker is shared.
@@ -65,4 +65,4 @@ def configuration(settings: Settings) -> dict[str, Any]:
 configure_logs()
 app = Celery("stoker", include=["tasks.pool_tasks", "tasks.ticks"])
 app.conf.update(configuration(load()))
-app.steps["worker"].add(KeeperStep)
+app.steps["worker"].update({CheckEngines, KeeperStep})

@@ -6,15 +6,18 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import redis
 import structlog
 from kombu.exceptions import OperationalError
 
 from config.names import RECONCILE_TASK, SPAWN_TASK, STOP_TASK
 from config.settings import Settings, load
+from scheduler.errors import Temporary
 from scheduler.redis.hints import Hints, connect
 from scheduler.store import launches
 from scheduler.store.database import Database
 from scheduler.store.sync import apply_settings
+from tasks.engines import check_postgres, check_redis
 from tasks.launchers.process import ProcessLauncher
 from tasks.pool import Pool
 
@@ -67,8 +70,25 @@ class Context:
             self.settings, self.db, self.hints, request_reconcile=self.request_reconcile, request_stop=self.request_stop
         )
 
+    def check_engines(self) -> None:
+        """Refuse engines that this must not run on.
+
+        Raises:
+            Permanent: PostgreSQL or Redis is too old, or Redis may evict what is queued.
+            Temporary: one of them does not answer.
+        """
+        try:
+            check_redis(connect(self.settings.redis_client_url))
+        except redis.RedisError as error:
+            what = "Redis did not answer"
+            raise Temporary(
+                what, got=str(error), remedy="check that it runs (`stoker doctor`), then try again"
+            ) from error
+        self.db.transaction(check_postgres)
+
     def prepare(self) -> None:
-        """Bring the database to this version and carry the settings into it."""
+        """Check the engines, bring the database to this version and carry the settings into it."""
+        self.check_engines()
         from scheduler.store.migrate import migrate  # noqa: PLC0415 - SQLAlchemy and Alembic cost every other start a second
 
         migrate(self.settings.database_dsn)

@@ -13,9 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
-from celery import bootsteps
 
-from config.names import SPAWN_QUEUE
 from scheduler.core.states import WorkerState
 from scheduler.errors import Temporary
 from scheduler.store import launches
@@ -152,24 +150,6 @@ class Keeper:
 
     async def _call(self, work: Callable[..., T], *args: Any, **options: Any) -> T:  # noqa: ANN401 - passes them on
         return await asyncio.to_thread(work, *args, **options)
-
-
-class KeeperStep(bootsteps.StartStopStep):
-    """Runs a keeper in each Celery worker that consumes the spawn queue, for as long as it lives."""
-
-    requires = ("celery.worker.components:Pool",)
-
-    def include_if(self, parent: Any) -> bool:  # noqa: ANN401 - Celery's worker controller
-        """Only where slots are launched: a worker of another role may not see their processes."""
-        return SPAWN_QUEUE in parent.app.amqp.queues.consume_from
-
-    def start(self, parent: Any) -> None:  # noqa: ARG002, ANN401
-        """With the worker."""
-        start_keeper()
-
-    def stop(self, parent: Any) -> None:  # noqa: ARG002, ANN401
-        """With the worker."""
-        stop_keeper()
 
 
 _keeper: Keeper | None = None

@@ -1,0 +1,47 @@
+"""What a Celery worker of Stoker does beyond running tasks: check its engines first, and keep a keeper where it spawns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import bootsteps
+
+from config.names import SPAWN_QUEUE
+from scheduler.errors import Permanent, Temporary
+from tasks.keeper import start_keeper, stop_keeper
+
+log = structlog.get_logger(__name__)
+
+
+class CheckEngines(bootsteps.Step):
+    """Ends the worker before it takes a message, if its Redis may evict queued work or an engine is too old."""
+
+    def create(self, parent: Any) -> None:  # noqa: ARG002, ANN401 - Celery's worker controller
+        """Before any part of the worker starts."""
+        from tasks.context import current  # noqa: PLC0415 - the context needs the app, which needs this module
+
+        try:
+            current().check_engines()
+        except Temporary as error:
+            log.warning("engines not checked; the worker waits for them", error=str(error))
+        except Permanent as error:
+            raise SystemExit(f"stoker: {error}") from error
+
+
+class KeeperStep(bootsteps.StartStopStep):
+    """Runs a keeper in each Celery worker that consumes the spawn queue, for as long as it lives."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def include_if(self, parent: Any) -> bool:  # noqa: ANN401 - Celery's worker controller
+        """Only where slots are launched: a worker of another role may not see their processes."""
+        return SPAWN_QUEUE in parent.app.amqp.queues.consume_from
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002, ANN401
+        """With the worker."""
+        start_keeper()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002, ANN401
+        """With the worker."""
+        stop_keeper()
