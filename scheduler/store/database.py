@@ -6,7 +6,7 @@ import os
 import select
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, TypeVarTuple, Unpack
 
 import psycopg
 from psycopg import errors
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 T = TypeVar("T")
+A = TypeVarTuple("A")
 
 _CLASHES: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 _CLASH_TRIES: Final = 5
@@ -43,7 +44,7 @@ class Database:
         Raises:
             Temporary: PostgreSQL did not answer. An error is no answer: nothing may be concluded from it.
         """
-        return self._try(lambda connection: _execute(connection, sql, values))
+        return self._try(_execute, sql, values)
 
     def row(self, sql: LiteralString, /, **values: Any) -> Row | None:  # noqa: ANN401 - SQL parameters
         """The first row of `rows`, or None."""
@@ -76,23 +77,24 @@ class Database:
         with self._open().connection() as connection:
             yield connection
 
-    def _try(self, work: Callable[[Connection], T]) -> T:
+    def _try(self, work: Callable[[Connection, Unpack[A]], T], *args: *A) -> T:
         for attempt in range(1, _CLASH_TRIES + 1):
             try:
-                with self._open().connection() as connection:
-                    return work(connection)
+                pool = self._open()
+                connection = pool.getconn()
+                try:
+                    return work(connection, *args)
+                finally:
+                    pool.putconn(connection)
             except _CLASHES as clash:
                 if attempt == _CLASH_TRIES:
                     what = "PostgreSQL: transactions kept clashing"
-                    raise Temporary(
-                        what, got=str(clash).strip(), remedy="try again; if it lasts, look for long locks"
-                    ) from clash
+                    remedy = "try again; if it lasts, look for long locks"
+                    raise Temporary(what, got=str(clash).strip(), remedy=remedy) from clash
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as broken:
                 what = "PostgreSQL did not answer"
                 remedy = "check that it runs (`stoker doctor`), then try again"
-                raise Temporary(
-                    what, expected=f"an answer within {self._timeout_s:g} s", got=str(broken).strip(), remedy=remedy
-                ) from broken
+                raise Temporary(what, got=str(broken).strip(), remedy=remedy) from broken
         raise AssertionError
 
     def _open(self) -> ConnectionPool[Connection]:
