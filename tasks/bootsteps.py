@@ -9,6 +9,7 @@ from celery import bootsteps
 
 from config.names import SPAWN_QUEUE
 from scheduler.errors import Permanent, Temporary
+from tasks.context import current
 from tasks.keeper import start_keeper, stop_keeper
 
 log = structlog.get_logger(__name__)
@@ -19,8 +20,6 @@ class CheckEngines(bootsteps.Step):
 
     def create(self, parent: Any) -> None:  # noqa: ARG002, ANN401 - Celery's worker controller
         """Before any part of the worker starts."""
-        from tasks.context import current  # noqa: PLC0415 - the context needs the app, which needs this module
-
         try:
             current().check_engines()
         except Temporary as error:
@@ -39,8 +38,11 @@ class KeeperStep(bootsteps.StartStopStep):
         return SPAWN_QUEUE in parent.app.amqp.queues.consume_from
 
     def start(self, parent: Any) -> None:  # noqa: ARG002, ANN401
-        """With the worker."""
+        """With the worker. The floor is asked for at once: beat's first tick may be a whole period away."""
         start_keeper()
+        context = current()
+        for kind in context.settings.profiles.values():
+            context.request_reconcile(kind.canonical)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002, ANN401
         """With the worker."""

@@ -20,10 +20,10 @@ class IdleWorker:
 
 
 def plan_reap(
-    idle: Sequence[IdleWorker], floor: int, idle_timeout: timedelta, now: datetime, *, at_most: int
+    idle: Sequence[IdleWorker], keep: int, idle_timeout: timedelta, now: datetime, *, at_most: int
 ) -> list[int]:
-    """Workers to drain: idle for longer than the timeout, above the floor, unknown and newest nodes first."""
-    surplus = len(idle) - floor
+    """Workers to drain: idle for longer than the timeout, above what is to be kept, unknown and newest nodes first."""
+    surplus = len(idle) - keep
     stale = [worker for worker in idle if now - worker.idle_since > idle_timeout]
     stale.sort(key=_coldest_first)
     return [worker.id for worker in stale[: max(0, min(surplus, at_most))]]

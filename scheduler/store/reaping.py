@@ -24,21 +24,21 @@ def idle_workers(db: Database, profile: str) -> tuple[datetime | None, list[Idle
 
 
 def drain_idle(
-    db: Database, profile: str, victims: list[int], floor: int, idle_timeout: timedelta, reason: str
+    db: Database, profile: str, victims: list[int], keep: int, idle_timeout: timedelta, reason: str
 ) -> list[int]:
-    """Drain those victims that are still idle, still stale and still above the floor. Claimed meanwhile: left alone."""
+    """Drain those victims that are still idle, still stale and still more than are to be kept. Claimed meanwhile: left alone."""
 
     def work(connection: Connection) -> list[int]:
-        # One reaper a profile at a time, or two of them would each see the same surplus above the floor.
+        # One reaper a profile at a time, or two of them would each see the same surplus.
         connection.execute("select from profiles where name = %(profile)s for update", {"profile": profile})
         rows = connection.execute(
             "select w.id, move_worker(w.id, w.epoch, array['idle'], 'draining', %(reason)s) as was from ("
             "  select id, epoch from workers where id = any(%(victims)s) and state = 'idle'"
             "  and ready_at < now() - %(timeout)s order by array_position(%(victims)s, id)"
             "  limit greatest(0, (select count(*) from workers where profile = %(profile)s and state = 'idle'"
-            "                     and ended_at is null) - %(floor)s)"
+            "                     and ended_at is null) - %(keep)s)"
             "  for update skip locked) w",
-            {"victims": victims, "profile": profile, "floor": floor, "timeout": idle_timeout, "reason": reason},
+            {"victims": victims, "profile": profile, "keep": keep, "timeout": idle_timeout, "reason": reason},
         ).fetchall()
         return [row["id"] for row in rows if row["was"] is not None]
 
