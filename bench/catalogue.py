@@ -1,0 +1,41 @@
+"""The benches there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from bench.progress import Progress
+    from bench.result import Result
+
+
+class Run(Protocol):
+    """What a bench's module calls `run`."""
+
+    def __call__(self, progress: Progress, *, quick: bool) -> Result:
+        """Measure."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A bench by name. Its module is imported only to run it."""
+
+    name: str
+    measures: str
+
+    def run(self, progress: Progress, *, quick: bool) -> Result:
+        """Measure; quick finds out whether the bench works, not how fast anything is."""
+        measure: Run = import_module(f"bench.{self.name}").run
+        return measure(progress, quick=quick)
+
+
+BENCHES: Final = {
+    bench.name: bench
+    for bench in (
+        Bench("claim", "a claim beside the bare statement that it could at best be, and beside seven round trips"),
+        Bench("reconcile", "a tick that creates 1,000 slots, and one that finds nothing to do among 100,000 workers"),
+        Bench("ready", "from a worker becoming ready to its waiting tenant holding it"),
+    )
+}

@@ -1,0 +1,93 @@
+"""Each bench works and writes what its readers rely on. How fast anything is, is not asked here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.catalogue import BENCHES
+from bench.figures import Ratio, percentile
+
+ROOT = Path(__file__).parents[2]
+RUN_S_MAX = 110.0
+
+RATIOS = {
+    "claim": {"claim_vs_statement", "claim_vs_seven_trips", "rows_1k_vs_100"},
+    "reconcile": {"create_database_vs_insert", "nothing_vs_count"},
+    "ready": {"ready_vs_hot_claim"},
+}
+
+
+def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=RUN_S_MAX,
+        check=False,
+    )
+
+
+def measured(folder: Path, name: str) -> dict[str, Any]:
+    done = bench(folder, name, "--quick", "--json")
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document == json.loads((folder / "bench-results" / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_writes_where_when_and_what_it_measured(name: str, tmp_path: Path) -> None:
+    document = measured(tmp_path, name)
+    assert document["bench"] == name
+    assert document["quick"] is True
+    assert {"started_at", "took_s", "commit", "settings", "figures", "spread", "aims"} <= document.keys()
+    assert {
+        "cpu_model",
+        "cores",
+        "memory_gib",
+        "python",
+        "postgres",
+        "redis_server",
+        "celery",
+        "load_average",
+    } <= document["machine"].keys()
+    assert RATIOS[name] <= document["ratios"].keys()
+    for ratio, value in document["ratios"].items():
+        spread = document["spread"][ratio]
+        assert 0 < spread["lowest"] <= value <= spread["highest"]
+
+
+def test_without_a_name_it_lists_the_benches(tmp_path: Path) -> None:
+    done = bench(tmp_path)
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in BENCHES)
+    assert not (tmp_path / "bench-results").exists()
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    done = bench(tmp_path, "clam")
+    assert done.returncode == 2
+    assert "did you mean 'claim'?" in done.stderr
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile(range(1, 101), 0.99) == 99
+    assert percentile([7.0], 0.99) == 7.0
+    with pytest.raises(ValueError, match="nothing"):
+        percentile([], 0.5)
+
+
+def test_a_ratio_pairs_the_rounds() -> None:
+    # A machine that is ten times slower in the second round changes both, and so nothing.
+    ratio = Ratio.of([2.0, 20.0, 3.0], [1.0, 10.0, 1.0])
+    assert (ratio.lowest, ratio.median, ratio.highest, ratio.rounds) == (2.0, 2.0, 3.0, 3)
