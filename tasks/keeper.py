@@ -7,6 +7,7 @@ few seconds it looks at the rows again, so a keeper that starts after another wa
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,6 +35,7 @@ T = TypeVar("T")
 _LOOK_AGAIN_S: Final = 2.0
 _DATABASE_THREADS: Final = 8
 _CLOSE_S: Final = 5.0
+_SWITCH_S: Final = 0.0005
 
 
 class Keeper:
@@ -50,6 +52,9 @@ class Keeper:
 
     def start(self) -> None:
         """Begin to watch; what already runs is adopted at the first look."""
+        # This process also launches, in threads that keep the interpreter busy; by default each of them may hold it for 5 ms
+        # before the loop hears that a worker is ready.
+        sys.setswitchinterval(_SWITCH_S)
         self._thread.start()
 
     def close(self) -> None:

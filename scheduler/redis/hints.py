@@ -56,11 +56,8 @@ class Hints:
         Raises:
             redis.RedisError: Redis did not answer; the caller falls back to its own signs of life.
         """
-        first = self._redis.blpop([wake_key], timeout=timeout_s)
-        if first is None:
-            return []
-        more = self._redis.lpop(wake_key, _WAKE_MOST) or []
-        return [int(ticket) for ticket in (first[1], *more)]
+        found = self._redis.blmpop(timeout_s, 1, wake_key, direction="LEFT", count=_WAKE_MOST)
+        return [int(ticket) for ticket in found[1]] if found else []
 
     def may_request(self, what: str, ttl_s: float) -> bool:
         """Whether a request for this should be queued: False while one is queued that has not begun.
