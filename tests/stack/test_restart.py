@@ -1,0 +1,84 @@
+"""After a full restart a slow profile refills beside a fast one that does not notice; and the ticks alone do it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from config.locations import Locations
+from tasks.engines import wipe
+from tests.support import profiles
+from tests.support.deployment import Deployment, started
+from tests.support.eventually import eventually
+from tests.support.servers import Servers
+
+TICK_S = 2.0
+SLOW_S = 6.0
+FLOOR = 3
+TENANTS = 12
+# From the stack's last Celery worker to its first tick, and for three processes of a busy machine to start.
+SLACK_S = 3.0
+
+DOCUMENT = {
+    "wake_ups": False,
+    "schedule": {"reconcile_s": TICK_S, "reap_s": 5.0, "sweep_s": 2.0},
+    "profiles": {
+        "slow": profiles.echo(ready_after_s=SLOW_S, floor=FLOOR, ready_s=60.0, spawn_budget_s=90.0),
+        "fast": profiles.echo(floor=FLOOR),
+        "burst": profiles.echo(),
+    },
+}
+
+
+@pytest.fixture
+def place(servers: Servers) -> Iterator[tuple[Path, str, str | None]]:
+    """A state folder and a database that outlive a stack."""
+    with ExitStack() as down:
+        state_dir = Path(tempfile.mkdtemp(prefix="stoker-test-", dir="/var/tmp"))
+        state_dir.chmod(0o711)
+        down.callback(shutil.rmtree, state_dir, ignore_errors=True)
+        down.callback(wipe, Locations.under(state_dir))
+        yield state_dir, down.enter_context(servers.database()), servers.redis_apart()
+
+
+@contextmanager
+def filled(place: tuple[Path, str, str | None]) -> Iterator[tuple[Deployment, dict[str, float]]]:
+    """A stack that has just refilled, and how long after it was ready each profile had its floor."""
+    with started(*place, DOCUMENT) as deployment:
+        began = time.monotonic()
+        took_s = {}
+        for family in ("fast", "slow"):
+            deployment.until_idle(family, FLOOR, within_s=SLOW_S + 30)
+            took_s[family] = time.monotonic() - began
+        yield deployment, took_s
+
+
+@pytest.mark.timeout(180)
+def test_a_slow_profile_refills_after_a_restart_and_a_fast_one_beside_it_at_once(
+    place: tuple[Path, str, str | None],
+) -> None:
+    with filled(place) as (deployment, first_s):
+        old = deployment.db.rows("select id from workers where ended_at is null")
+        burst_at = deployment.now()
+        with ThreadPoolExecutor(TENANTS) as tenants:
+            list(tenants.map(lambda n: deployment.context.pool.claim(f"t{n}", "burst"), range(TENANTS)))
+        ticks = eventually(
+            lambda: deployment.events("burst", "reconcile", burst_at), "the tick after the burst", within_s=30
+        )
+        assert [(tick["detail"]["created"], tick["detail"]["deficit"]) for tick in ticks] == [(TENANTS, TENANTS)]
+        assert ticks[0]["after_s"] <= TICK_S + 1.0, "one tick is all it may take without wake-ups"
+    with filled(place) as (deployment, again_s):
+        new = deployment.db.rows("select id from workers where ended_at is null and state = 'idle'")
+        assert not {row["id"] for row in old} & {row["id"] for row in new}, "a stopped stack leaves no worker"
+        failed = deployment.db.rows("select name from profiles where failures > 0")
+        assert failed == [], "a slow spawn is no failed one"
+    for took_s in (first_s, again_s):
+        assert took_s["fast"] <= TICK_S + SLACK_S
+        assert took_s["fast"] < took_s["slow"] <= SLOW_S + TICK_S + SLACK_S

@@ -1,0 +1,102 @@
+"""Spawns overlap and wait for nobody: not for a slow profile, not for a broken one, not for a Celery worker that died."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tasks.pool import Held
+from tests.stack.conftest import READY_DELAY_S
+from tests.support.deployment import Deployment
+from tests.support.eventually import eventually
+
+MANY = 60
+WIDE = 50
+NOISE_S = 2.0  # of a busy machine; a spawn that waited for a slow one would take longer than this
+PATIENCE_S = READY_DELAY_S + 60
+
+
+def ask(deployment: Deployment, family: str, count: int) -> None:
+    """Demand for so many workers, by as many callers who do not wait."""
+    for number in range(count):
+        assert not isinstance(deployment.context.pool.claim(f"{family}-{number}", family), Held)
+
+
+def cold_claim_s(deployment: Deployment, tenant: str) -> float:
+    """From asking for a worker of a profile without a floor to holding it; gives it back."""
+    began = time.monotonic()
+    held = deployment.context.pool.claim(tenant, "fast", wait_s=PATIENCE_S)
+    took_s = time.monotonic() - began
+    assert isinstance(held, Held)
+    deployment.context.pool.release(tenant, held.worker_id, held.epoch)
+    return took_s
+
+
+@pytest.mark.timeout(180)
+def test_60_slow_spawns_overlap_and_delay_no_tick_claim_or_spawn_of_a_fast_profile(deployment: Deployment) -> None:
+    alone_s = cold_claim_s(deployment, "alone")
+    began = deployment.now()
+    ask(deployment, "slow", MANY)
+    eventually(
+        lambda: len(deployment.events("slow", "worker.launched", began)) == MANY, "all launched", within_s=PATIENCE_S
+    )
+    starting = deployment.count("slow", "spawning")
+    asked_at = deployment.now()
+    beside_s = cold_claim_s(deployment, "beside")
+    assert starting >= WIDE, "they were to be in mid-spawn"
+    assert beside_s <= alone_s + NOISE_S
+    (tick,) = deployment.events("fast", "reconcile", asked_at)[:1]
+    assert tick["after_s"] <= 1.0, "a tick waited for a spawn"
+    deployment.until_idle("slow", MANY, within_s=PATIENCE_S)
+    launched = [event["after_s"] for event in deployment.events("slow", "worker.launched", began)]
+    ready = [event["after_s"] for event in deployment.events("slow", "worker.idle", began)]
+    width = max(sum(at <= point for at in launched) - sum(at <= point for at in ready) for point in launched)
+    assert width >= WIDE
+
+
+def test_a_profile_that_fails_backs_off_alone(deployment: Deployment) -> None:
+    began = deployment.now()
+    ask(deployment, "broken", 3)
+
+    def lost() -> list[dict[str, Any]]:
+        return deployment.events("broken", "worker.lost", began)
+
+    def made_later_than(after_s: float) -> list[float]:
+        ask(deployment, "broken", 3)  # its callers do not give up
+        made = [event["after_s"] for event in deployment.events("broken", "reconcile", began)]
+        return [at for at in made if at > after_s]
+
+    failed_s = eventually(lost, "a failed spawn", within_s=PATIENCE_S)[0]["after_s"]
+    again = eventually(lambda: made_later_than(failed_s), "another try", within_s=PATIENCE_S)
+    assert again[0] - failed_s >= deployment.settings.backoff.first_s
+    assert cold_claim_s(deployment, "unaffected") <= PATIENCE_S / 4
+    failing = deployment.db.rows("select family, failures from profiles where failures > 0")
+    assert [row["family"] for row in failing] == ["broken"]
+    assert lost()[0]["detail"]["reason"] == "exited with 3"
+
+
+@pytest.mark.timeout(180)
+def test_workers_of_a_spawn_worker_killed_in_mid_spawn_are_adopted_and_none_is_doubled(
+    deployment: Deployment,
+) -> None:
+    began = deployment.now()
+    ask(deployment, "orphaned", 4)
+    eventually(lambda: len(deployment.events("orphaned", "worker.launched", began)) >= 3, "three launched", within_s=30)
+    before = deployment.stack.pids()["spawn"]
+    deployment.stack.kill("spawn")
+    deployment.stack.wait_for_pid("spawn", other_than=before, timeout_s=30)
+    deployment.until_idle("orphaned", 4, within_s=PATIENCE_S)
+    rows = deployment.db.rows(
+        "select id, handle, state from workers where profile = %(p)s", p=deployment.canonical("orphaned")
+    )
+    running = [
+        (one.worker_id, one.handle)
+        for one in deployment.context.launcher.list(deployment.context.pool_id)
+        if one.worker_id in {row["id"] for row in rows}
+    ]
+    assert len(rows) == 4, "no slot was made anew"
+    assert sorted(running, key=lambda one: one[0]) == sorted(
+        ((row["id"], row["handle"]) for row in rows), key=lambda one: one[0]
+    )

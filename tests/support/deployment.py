@@ -1,0 +1,190 @@
+"""A whole deployment for a test: real Celery workers and beat, echo workers, a state folder and a database of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from config.settings import Settings
+from scheduler.store.database import Database
+from tasks.celery_app import configuration
+from tasks.context import Context
+from tasks.draining import empty_pool
+from tasks.engines import wipe
+from tasks.services import services
+from tasks.supervisor import RestartPolicy
+from tasks.up import Stack
+from tests.support import profiles
+from tests.support.eventually import eventually
+from tests.support.profiles import Document
+from tests.support.servers import Servers
+
+READY_S = 90.0
+_deployments = count()
+PORTS_EACH = 500
+# Deployments beside each other, of this run and of others on this machine, must not share a port: who binds late loses.
+PORT_RANGES_OF_A_RUN, RUNS = 4, 4
+FLOWER = "flower"
+CLI = (sys.executable, "-c", "from tasks.cli import main; main()")
+
+# Ticks often enough for a test, and graces that it can wait for.
+QUICK: Document = {
+    "schedule": {"reconcile_s": 5.0, "reap_s": 5.0, "sweep_s": 2.0},
+    "timeouts": {"orphan_grace_s": 3.0, "launch_lease_s": 5.0, "shutdown_grace_s": 5.0},
+}
+
+
+@dataclass
+class Deployment:
+    """A stack that runs, seen from beside it: the same settings, database and broker."""
+
+    config: Path
+    settings: Settings
+    context: Context
+    stack: Stack
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def db(self) -> Database:
+        return self.context.db
+
+    def canonical(self, family: str) -> str:
+        return self.settings.profiles[family].canonical
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        row = self.db.row("select clock_timestamp() as now")
+        assert row is not None
+        now: datetime = row["now"]
+        return now
+
+    def count(self, family: str, *states: str) -> int:
+        """Workers of the profile in these states; in any, ended ones too, where none is named."""
+        row = self.db.row(
+            "select count(*)::int as n from workers where profile = %(profile)s"
+            " and (state = any(%(states)s) or cardinality(%(states)s::text[]) = 0)",
+            profile=self.canonical(family),
+            states=list(states),
+        )
+        assert row is not None
+        return int(row["n"])
+
+    def until_idle(self, family: str, count: int, *, within_s: float = 30.0) -> None:
+        eventually(lambda: self.count(family, "idle") >= count, f"{count} idle workers of {family}", within_s=within_s)
+
+    def events(self, family: str, kind: str, since: datetime) -> list[dict[str, Any]]:
+        return self.db.rows(
+            "select at, worker_id, detail, extract(epoch from at - %(since)s)::float as after_s from events"
+            " where profile = %(profile)s and kind = %(kind)s and at >= %(since)s order by id",
+            profile=self.canonical(family),
+            kind=kind,
+            since=since,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What a command beside the stack needs to find it."""
+        given = {
+            "STOKER_CONFIG": str(self.config),
+            "STOKER_STATE_DIR": str(self.settings.locations.state_dir),
+            "STOKER_DATABASE_URL": self.settings.database_url,
+            "STOKER_REDIS_URL": self.settings.redis_url,
+        }
+        return {**os.environ, **{name: value for name, value in given.items() if value is not None}}
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*CLI, *arguments], env=self.environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def unmatched(self) -> tuple[list[int], list[int]]:
+        """Live launched rows without their process, and marked processes without their row."""
+        running = {(one.worker_id, one.handle["pid"]) for one in self.context.launcher.list(self.context.pool_id)}
+        rows = {
+            (row["id"], row["handle"]["pid"])
+            for row in self.db.rows("select id, handle from workers where ended_at is null and handle is not null")
+        }
+        return sorted(worker for worker, _ in rows - running), sorted(worker for worker, _ in running - rows)
+
+
+@contextmanager
+def deployed(servers: Servers, document: Document, *, without: Sequence[str] = (FLOWER,)) -> Iterator[Deployment]:
+    """A deployment of these settings, up for the time of the block; afterwards no process of it is left."""
+    with ExitStack() as down:
+        state_dir = Path(tempfile.mkdtemp(prefix="stoker-test-", dir="/var/tmp"))
+        state_dir.chmod(0o711)
+        down.callback(shutil.rmtree, state_dir, ignore_errors=True)
+        database_url = down.enter_context(servers.database())
+        with started(state_dir, database_url, servers.redis_apart(), document, without=without) as deployment:
+            down.callback(wipe, deployment.settings.locations)
+            yield deployment
+
+
+@contextmanager
+def started(
+    state_dir: Path,
+    database_url: str,
+    redis_url: str | None,
+    document: Document,
+    *,
+    without: Sequence[str] = (FLOWER,),
+) -> Iterator[Deployment]:
+    """The deployment of a state folder that may have held one before."""
+    ports = {"first_port": _next_ports(), "ports": PORTS_EACH}
+    config = profiles.write(state_dir / "stoker.toml", {**QUICK, "launcher": {"process": ports}, **document})
+    settings = profiles.settings_of(config, state_dir=state_dir, database_url=database_url, redis_url=redis_url)
+    app = Celery("stoker-test", set_as_current=False)
+    app.conf.update(configuration(settings))
+    context = Context(settings, app)
+    told = {"STOKER_CONFIG": str(config)}
+    wanted = [
+        dataclasses.replace(service, env={**service.env, **told})
+        for service in services(settings)
+        if service.name not in without
+    ]
+    said: list[str] = []
+
+    def ping(nodes: Sequence[str], timeout_s: float) -> set[str]:
+        # A connection of its own: kombu keeps those of a broker that has been restarted meanwhile.
+        with app.connection_for_write() as connection:
+            replies = app.control.ping(destination=list(nodes), timeout=timeout_s, connection=connection)
+        return {name for reply in replies for name in reply}
+
+    def empty() -> None:
+        empty_pool(context)
+        assert context.launcher.list(context.pool_id) == []
+
+    stack = Stack(
+        settings,
+        prepare=context.prepare,
+        on_stop=empty,
+        services=wanted,
+        ping=ping,
+        say=said.append,
+        policy=RestartPolicy(first_s=0.1, max_s=1.0),
+        durable=False,
+    )
+    with ExitStack() as down:
+        down.callback(app.close)
+        down.callback(context.db.close)
+        with stack:
+            stack.wait_ready(READY_S)
+            yield Deployment(config, settings, context, stack, said)
+        context.hints._redis.connection_pool.disconnect(inuse_connections=False)
+
+
+def _next_ports() -> int:
+    own = next(_deployments) % PORT_RANGES_OF_A_RUN
+    return 21_000 + (os.getpid() % RUNS * PORT_RANGES_OF_A_RUN + own) * PORTS_EACH

@@ -1,0 +1,48 @@
+"""What the processes of a crowd do, each on a connection of its own."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+
+from scheduler.core.capacity import plan_capacity
+from scheduler.core.misses import MissReason
+from scheduler.store import claims, launches, reaping, slots
+from scheduler.store.claims import Claim
+from scheduler.store.database import Database
+from scheduler.store.migrate import migrate
+
+MINUTE = timedelta(minutes=1)
+
+
+def claim(url: str, tenant: str, profile: str) -> tuple[int, int] | str:
+    """The worker and epoch that this process got, or why it got none."""
+    with closing(Database(url)) as db:
+        found = claims.claim(db, tenant, profile, waiter="", lease=MINUTE)
+    return (found.worker_id, found.epoch) if isinstance(found, Claim) else MissReason(found).value
+
+
+def release(url: str, tenant: str, worker_id: int, epoch: int) -> bool:
+    with closing(Database(url)) as db:
+        return claims.release(db, worker_id, epoch, tenant) is not None
+
+
+def reconcile(url: str, profile: str, floor: int) -> int:
+    """Slots that this process created."""
+    with closing(Database(url)) as db:
+        made = slots.create(db, profile, lambda seen, all_: plan_capacity(seen, floor, all_.now, at_most=1_000), MINUTE)
+    return len(made[1])
+
+
+def take_order(url: str, worker_id: int, attempt: int) -> bool:
+    with closing(Database(url)) as db:
+        return launches.take_order(db, worker_id, attempt, MINUTE) is not None
+
+
+def reap(url: str, profile: str, victims: list[int], floor: int) -> list[int]:
+    with closing(Database(url)) as db:
+        return reaping.drain_idle(db, profile, victims, floor, timedelta(0), "test")
+
+
+def bring_up_to_date(url: str) -> None:
+    migrate(url)

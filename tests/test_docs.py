@@ -1,0 +1,57 @@
+"""The page of invariants names tests that exist, all twelve invariants, and constraints that the tables have."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from scheduler.store.tables import metadata
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "invariants.md").read_text()
+SECTIONS = {part.split(":", 1)[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+NAMED_TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+NAMED_FILES = sorted(set(re.findall(r"`((?:config|scheduler|tasks|demo|tests)/[\w/]+\.(?:py|sql))", PAGE)))
+CLOCK = re.compile(r"datetime\.now|utcnow|time\.time\(|time_ns\(|date\.today")
+
+
+def test_all_twelve_invariants_are_there() -> None:
+    assert list(SECTIONS) == [f"I{number}" for number in range(1, 13)]
+
+
+@pytest.mark.parametrize("invariant", SECTIONS)
+def test_each_says_where_it_stands_and_what_shows_it(invariant: str) -> None:
+    section = SECTIONS[invariant]
+    assert re.search(r"- Code: .*`", section)
+    assert re.search(r"- Shown by:\n(  - `tests/\S+`\n?)+", section)
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED_TESTS, ids=str)
+def test_a_named_test_exists(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text())
+    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("file", NAMED_FILES)
+def test_a_named_file_exists(file: str) -> None:
+    assert (ROOT / file).is_file()
+
+
+def test_the_constraints_it_names_are_those_of_the_tables() -> None:
+    guards = (ROOT / "scheduler/store/sql/10_guards.sql").read_text()
+    constraints = {str(c.name) for table in metadata.sorted_tables for c in table.constraints}
+    known = {re.sub(r"^ck_[a-z]+_", "", name) for name in constraints}
+    known |= {str(index.name) for table in metadata.sorted_tables for index in table.indexes}
+    known |= set(re.findall(r"trigger (\w+)", guards))
+    for section in SECTIONS.values():
+        said = re.search(r"- Constraint: (.*?)\n- ", section, flags=re.DOTALL)
+        named = set(re.findall(r"`(\w+)`", said[1])) - set(metadata.tables) if said else set()
+        assert named <= known
+
+
+def test_only_the_database_tells_the_time_of_what_is_stored() -> None:
+    for path in (ROOT / "scheduler").rglob("*.py"):
+        assert not CLOCK.search(path.read_text()), path
