@@ -16,11 +16,15 @@ class Frozen(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _suggest_known_keys(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever the file held
-        if isinstance(values, dict):
-            for key in values:
-                if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                    hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(cls.model_fields))}"
-                    msg = f"unknown key {key!r}{hint}"
-                    raise ValueError(msg)
+        refuse_unknown_keys(cls, values)
         return values
+
+
+def refuse_unknown_keys(model: type[BaseModel], values: object) -> None:
+    """Raise ValueError for a key that the model does not have, naming the nearest that it has."""
+    for key in values if isinstance(values, dict) else ():
+        if key not in model.model_fields:
+            near = difflib.get_close_matches(str(key), model.model_fields, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(model.model_fields))}"
+            msg = f"unknown key {key!r}{hint}"
+            raise ValueError(msg)

@@ -7,6 +7,7 @@ import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -16,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from config.frozen import Frozen
+from config.frozen import Frozen, refuse_unknown_keys
 from config.ladder import broken_rungs
 from config.locations import Locations
 from config.names import DEFAULT_ROUTES, QUEUES, TICK_TASKS
@@ -156,6 +157,12 @@ class Settings(BaseSettings):
         """Arguments win over STOKER_* variables, which win over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_chosen_file())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_sections(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever the sources held
+        refuse_unknown_keys(cls, values)
+        return values
+
     @field_validator("profiles", mode="before")
     @classmethod
     def _name_profiles_by_their_key(cls, profiles: Any) -> Any:  # noqa: ANN401 - as read from the file
@@ -203,7 +210,14 @@ class Settings(BaseSettings):
     @property
     def redis_client_url(self) -> str:
         """The Redis to use, as redis-py writes it."""
-        return self.redis_url or self.locations.redis_client_url
+        if self.redis_url is None:
+            return self.locations.redis_client_url
+        url = urlsplit(self.redis_url)
+        if url.scheme not in {"redis+socket", "unix"}:
+            return self.redis_url
+        # Celery and redis-py write the same socket each in its own way.
+        number = parse_qs(url.query).get("virtual_host", ["0"])[0]
+        return urlunsplit(("unix", url.netloc, url.path, f"db={number}", ""))
 
     @cached_property
     def routes(self) -> dict[str, str]:

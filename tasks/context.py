@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 import structlog
@@ -22,7 +22,7 @@ from tasks.launchers.process import ProcessLauncher
 from tasks.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from celery import Celery
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from scheduler.store.slots import Slot
     from tasks.launchers.base import Launcher
 
+
+_BATCH: Final = 100  # messages a round trip to the broker
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +72,12 @@ class Context:
             self.settings, self.db, self.hints, request_reconcile=self.request_reconcile, request_stop=self.request_stop
         )
 
+    def close(self) -> None:
+        """Close what was opened. A later use opens it again."""
+        self.db.close()
+        if "hints" in self.__dict__:
+            self.hints.close()
+
     def check_engines(self) -> None:
         """Refuse engines that this must not run on.
 
@@ -98,30 +106,33 @@ class Context:
         """Queue a reconcile of the profile, unless one is queued that has not begun (I7)."""
         what = f"reconcile:{profile}"
         if self.settings.wake_ups and self.hints.may_request(what, ttl_s=self.settings.schedule.reconcile_s):
-            self.send(RECONCILE_TASK, profile)
+            self._send(RECONCILE_TASK, [(profile,)])
 
     def request_stop(self, workers: Iterable[int]) -> None:
         """Queue the stop of workers that drain."""
-        for worker_id in workers:
-            self.send(STOP_TASK, worker_id)
+        self._send(STOP_TASK, [(worker_id,) for worker_id in workers])
 
     def request_spawns(self, slots: Iterable[Slot]) -> None:
         """Publish the launch of slots that are committed. One that is lost on the way is published again by the sweep."""
-        for slot in slots:
-            self.send(SPAWN_TASK, slot.worker_id, slot.attempt)
+        self._send(SPAWN_TASK, [(slot.worker_id, slot.attempt) for slot in slots])
 
-    def send(self, task: str, *args: Any, **options: Any) -> None:  # noqa: ANN401 - task arguments
-        """Publish a task by its name to the queue that the settings route it to.
+    def _send(self, task: str, calls: Sequence[tuple[Any, ...]]) -> None:
+        """Publish calls of a task to the queue that the settings route it to, in few round trips.
 
         What Stoker sends itself is never the only word of it: the ticks find in SQL what was not heard. So a broker that does
         not answer is logged, and no caller waits for it to come back.
         """
+        if not calls:
+            return
+        queue = self.settings.routes[task]
         try:
-            self.app.send_task(
-                task, args=args, queue=self.settings.routes[task], ignore_result=True, retry=False, **options
+            with self.app.producer_or_acquire() as producer, producer.batch(_BATCH):
+                for args in calls:
+                    self.app.send_task(task, args=args, queue=queue, producer=producer, ignore_result=True, retry=False)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning(
+                "messages not sent; a tick finds what they were about", task=task, count=len(calls), error=str(error)
             )
-        except OperationalError as error:
-            log.warning("message not sent; a tick finds what it was about", task=task, error=str(error))
 
 
 _lock = threading.Lock()

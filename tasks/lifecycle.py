@@ -52,7 +52,9 @@ def ended(context: Context, known: Launched, reason: str) -> bool:
         return False
     if end.state is WorkerState.LOST:
         log.warning("worker lost", worker=known.worker_id, profile=end.profile, reason=reason)
-        context.request_reconcile(end.profile)
+        if end.ready_s is None or end.ready_s > context.settings.ticket_ttl_s:
+            context.request_reconcile(end.profile)
+        # else it died as soon as it was ready, as the next one may: replaced by the tick, a crash loop is one a period.
     if end.tenant is not None:
         context.pool.offer(tickets.profiles_awaited_by(context.db, [end.tenant]))
     return True

@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 def claim(tenant: str, profile: str, wait_s: float = 0.0, waiter: str = "") -> dict[str, Any]:
     """Claim a worker: `{"outcome": "held", "endpoint", "token", ...}`, or "miss" or "refused" with a reason."""
     try:
-        return current().pool.claim(tenant, profile, wait_s=float(wait_s), waiter=waiter).as_json()
-    except Refused as refusal:
+        return current().pool.claim(str(tenant), str(profile), wait_s=float(wait_s), waiter=str(waiter)).as_json()
+    except (Refused, ValueError, TypeError) as refusal:
         return {"outcome": "refused", "tenant": tenant, "profile": profile, "reason": str(refusal)}
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
+import redis
 import typer
 from celery import Celery, current_app
+from kombu.exceptions import OperationalError
 
 from scheduler.errors import Permanent, Temporary
 from tasks.engines import Engines
@@ -48,7 +50,10 @@ def celery_ping(broker_url: str) -> Ping:
         # An app of its own: this process's may have been made with other settings than the stack's.
         with Celery(broker=broker_url, set_as_current=False) as app:
             app.conf.broker_transport_options = current_app.conf.broker_transport_options
-            replies = app.control.ping(destination=list(nodes), timeout=timeout_s)
+            try:
+                replies = app.control.ping(destination=list(nodes), timeout=timeout_s)
+            except (OperationalError, redis.RedisError):  # a broker that restarts: nobody has answered
+                return set()
         return {name for reply in replies for name in reply}
 
     return ping

@@ -7,9 +7,8 @@ import threading
 import time
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import redis
 import structlog
 
 from scheduler.errors import Refused, Temporary
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # A quarter of its time to live: three signs of life may be lost before a ticket is taken for dead.
-_SIGNS_PER_TTL = 4
+_SIGNS_PER_TTL: Final = 4
+_SHORTEST_S: Final = 0.05
 
 
 class WaitingRoom:
@@ -55,20 +55,13 @@ class WaitingRoom:
             Refused: this process already waits for as many claims as it may.
         """
         granted = threading.Event()
-        with self._changed:
-            self._start()
-            if len(self._waiting) >= self._at_most:
-                tickets.give_back(self._db, ticket)
-                what = "too many claims wait in this process"
-                raise Refused(
-                    what,
-                    expected=f"at most {self._at_most}",
-                    remedy="raise bounds.waiters_per_process or claim from another process",
-                )
-            self._waiting[ticket] = granted
-            if ticket in self._early:
-                granted.set()
-            self._changed.notify()
+        if not self._sit_down(ticket, granted):
+            claim = tickets.give_back(self._db, ticket)
+            if claim is not None:
+                return claim
+            what = "too many claims wait in this process"
+            remedy = "raise bounds.waiters_per_process or claim from another process"
+            raise Refused(what, expected=f"at most {self._at_most}", remedy=remedy)
         try:
             granted.wait(max(0.0, deadline - time.monotonic()))
         finally:
@@ -77,6 +70,17 @@ class WaitingRoom:
                 self._early.pop(ticket, None)
             claim = tickets.give_back(self._db, ticket)
         return claim
+
+    def _sit_down(self, ticket: int, granted: threading.Event) -> bool:
+        with self._changed:
+            self._start()
+            if len(self._waiting) >= self._at_most:
+                return False
+            self._waiting[ticket] = granted
+            if ticket in self._early:
+                granted.set()
+            self._changed.notify()
+            return True
 
     def _start(self) -> None:
         if self._pid != os.getpid():
@@ -91,15 +95,17 @@ class WaitingRoom:
             with self._changed:
                 while not self._waiting:
                     self._changed.wait()
-            if time.monotonic() >= sign_due:
-                self._say_we_live()
-                sign_due = time.monotonic() + self._period_s
+                    # The first ticket is as young as can be.
+                    sign_due = time.monotonic() + self._period_s
             try:
-                self._tell(self._hints.next_wake(self._key, max(0.05, sign_due - time.monotonic())))
-            except redis.RedisError as error:
-                log.warning("no wake-ups from Redis; signs of life find the grants", error=str(error))
+                if time.monotonic() >= sign_due:
+                    self._say_we_live()
+                    sign_due = time.monotonic() + self._period_s
+                self._tell(self._hints.next_wake(self._key, max(_SHORTEST_S, sign_due - time.monotonic())))
+            except Exception as error:  # noqa: BLE001 - whatever it is, all callers of this process depend on this thread
+                log.warning("no wake-ups; signs of life find the grants", error=repr(error))
                 with self._changed:
-                    self._changed.wait(max(0.05, sign_due - time.monotonic()))
+                    self._changed.wait(max(_SHORTEST_S, sign_due - time.monotonic()))
 
     def _say_we_live(self) -> None:
         with self._changed:

@@ -33,6 +33,10 @@ class Hints:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
+    def close(self) -> None:
+        """Close the connections. A later use opens new ones."""
+        self._redis.close()
+
     @staticmethod
     def wake_key(listener: str) -> str:
         """Where one process listens for all its waiting callers."""

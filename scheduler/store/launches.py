@@ -40,6 +40,7 @@ class Ended:
     state: WorkerState
     profile: str
     tenant: str | None
+    ready_s: float | None  # how long ago it became ready; None: it never did
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,10 @@ def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint
     def work(connection: Connection) -> bool:
         # The empty update locks a node that was there, so that it is not pruned between here and the row that uses it.
         connection.execute(
-            "insert into nodes (name) values (%(node)s) on conflict (name) do update set name = excluded.name",
-            {"node": node},
+            "insert into nodes (name) select %(node)s from workers where id = %(worker)s and state = 'spawning'"
+            " and handle is null and launch_attempts = %(attempt)s"
+            " on conflict (name) do update set name = excluded.name",
+            {"node": node, "worker": order.worker_id, "attempt": order.attempt},
         )
         found = connection.execute(
             "update workers set handle = %(handle)s::jsonb, endpoint = %(endpoint)s, node = %(node)s,"
@@ -166,7 +169,8 @@ def gone(db: Database, worker_id: int, handle: Mapping[str, Any], reason: str) -
     """
     for _ in range(_RACES):
         row = db.row(
-            "select w.profile, w.tenant, w.lease_until is not null as claimed, coalesce("
+            "select w.profile, w.tenant, w.lease_until is not null as claimed,"
+            " extract(epoch from now() - w.ready_at)::float as ready_s, coalesce("
             " move_worker(w.id, w.epoch, array['draining'], 'retired', 'stopped'),"
             " move_worker(w.id, w.epoch, array['idle','activating','active','hot_idle'], 'lost', %(reason)s)) as was"
             " from workers w where w.id = %(worker)s and w.handle = %(handle)s::jsonb and w.ended_at is null"
@@ -179,7 +183,7 @@ def gone(db: Database, worker_id: int, handle: Mapping[str, Any], reason: str) -
             return None
         if row["was"] is not None:
             state = WorkerState.RETIRED if row["was"] == WorkerState.DRAINING else WorkerState.LOST
-            return Ended(state, row["profile"], row["tenant"] if row["claimed"] else None)
+            return Ended(state, row["profile"], row["tenant"] if row["claimed"] else None, row["ready_s"])
         # A claim, a release or a reaper moved it between our look and our move: look again.
     return None
 

@@ -104,9 +104,10 @@ def create(
 def unlaunched(db: Database, launch_lease: timedelta, at_most: int) -> list[Slot]:
     """Slots whose launch was never heard of: their message was lost, or who took it died. To be published again."""
     rows = db.rows(
-        "update workers set launch_until = clock_timestamp() + %(lease)s where id in ("
+        "update workers set launch_until = clock_timestamp() + %(lease)s where id = any(array("
+        # An array is read once; of `in (select ... limit)` a plan may ask again for each row, and pass the limit.
         " select id from workers where state = 'spawning' and ended_at is null and handle is null and launch_until < now()"
-        " order by id limit %(most)s for update skip locked) returning id, launch_attempts",
+        " order by id limit %(most)s for update skip locked)) returning id, launch_attempts",
         lease=launch_lease,
         most=at_most,
     )

@@ -63,4 +63,8 @@ def nodes(db: Database) -> list[Row]:
 
 def tenants(db: Database) -> list[Row]:
     """Tenants with their caps and live claims."""
-    return db.rows("select name, max_workers, live from tenants order by live desc, name limit 200")
+    return db.rows(
+        "select t.name, t.max_workers, count(w.id)::int as live from tenants t"
+        " left join workers w on w.tenant = t.name and w.lease_until is not null"
+        " group by t.name, t.max_workers order by live desc, t.name limit 200"
+    )

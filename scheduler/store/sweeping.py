@@ -43,8 +43,8 @@ def expire(db: Database, at_most: int) -> Expired:
 def drop_dead_tickets(db: Database, at_most: int) -> int:
     """Remove tickets whose callers are gone. A worker granted to one falls to `expire`, by its activation lease."""
     rows = db.rows(
-        "delete from tickets where id in (select id from tickets where expires_at < now() order by id limit %(most)s"
-        " for update skip locked) returning id",
+        "delete from tickets where id = any(array(select id from tickets where expires_at < now() order by id limit %(most)s"
+        " for update skip locked)) returning id",
         most=at_most,
     )
     return len(rows)
@@ -107,12 +107,7 @@ def prune(db: Database, keep: timedelta, at_most: int) -> int:
         )
     )
     for table, column in (("workers", "ended_at"), ("claims", "ended_at"), ("events", "at")):
-        removed += len(
-            db.rows(
-                f"delete from {table} where ctid in (select ctid from {table} where {column} < now() - %(keep)s limit %(most)s)"  # noqa: S608 - names from the line above
-                " returning 1 as one",
-                keep=keep,
-                most=at_most,
-            )
-        )
+        old = f"select ctid from {table} where {column} < now() - %(keep)s limit %(most)s"  # noqa: S608 - names from above
+        sql = f"delete from {table} where ctid = any(array({old})) returning 1 as one"  # noqa: S608
+        removed += len(db.rows(sql, keep=keep, most=at_most))
     return removed

@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 def apply_settings(db: Database, settings: Settings) -> None:
     """Make the database's tenants and profiles those of the settings; profiles no longer held are closed, not deleted."""
+    _apply_caps(db, settings)
+    _apply_profiles(db, settings)
 
+
+def _apply_caps(db: Database, settings: Settings) -> None:
+    known = {row["name"]: row["max_workers"] for row in db.rows("select name, max_workers from tenants")}
+    wanted = {tenant: settings.tenant_cap(tenant) for tenant in {*known, *settings.tenants.caps}}
+    for tenant, cap in sorted(wanted.items()):
+        if known.get(tenant) != cap:
+            # A transaction each: it waits for the claims that this tenant has in hand, and for no other's.
+            db.rows("select set_cap(%(tenant)s, %(cap)s)", tenant=tenant, cap=cap)
+
+
+def _apply_profiles(db: Database, settings: Settings) -> None:
     def work(connection: Connection) -> None:
         # One at a time: two starting services would each close the other's rows half-way.
         connection.execute("select pg_advisory_xact_lock(hashtextextended('stoker:apply_settings', 0))")
-        for tenant, facts in settings.tenants.caps.items():
-            connection.execute(
-                "insert into tenants as t (name, max_workers, ceiling) values (%(name)s, %(cap)s, nullif(%(cap)s, 0))"
-                " on conflict (name) do update set max_workers = excluded.max_workers,"
-                " ceiling = greatest(excluded.ceiling, case when excluded.max_workers > 0 then t.live end)"
-                " where t.max_workers <> excluded.max_workers",
-                {"name": tenant, "cap": facts.max_workers},
-            )
-        connection.execute(
-            "update tenants set max_workers = %(cap)s, ceiling = case when %(cap)s > 0 then greatest(%(cap)s, live) end"
-            " where name <> all(%(named)s) and max_workers <> %(cap)s",
-            {"cap": settings.tenants.default_max_workers, "named": list(settings.tenants.caps)},
-        )
         connection.execute(
             "update profiles set is_current = false where is_current and name <> all(%(names)s)",
             {"names": [profile.canonical for profile in settings.profiles.values()]},

@@ -60,12 +60,14 @@ tenants = Table(
     Column("max_workers", Integer, nullable=False, server_default=text("0")),
     # What the constraint holds `live` under: the cap, or the claims that a lowered cap found already there.
     Column("ceiling", Integer),
+    # Its claims, counted only while it has a cap: see sql/15_caps.sql.
     Column("live", Integer, nullable=False, server_default=text("0")),
     Column("turn_at", _Time),
     CheckConstraint("max_workers >= 0", name="cap_is_no_debt"),
     CheckConstraint("live >= 0", name="live_is_no_debt"),
     CheckConstraint("ceiling is null or live <= ceiling", name="live_under_cap"),
     CheckConstraint("(max_workers = 0) = (ceiling is null)", name="ceiling_follows_cap"),
+    CheckConstraint("max_workers > 0 or live = 0", name="counted_under_a_cap"),
     postgresql_with={"fillfactor": "50", "autovacuum_vacuum_scale_factor": "0.05"},
 )
 

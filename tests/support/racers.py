@@ -46,3 +46,23 @@ def reap(url: str, profile: str, victims: list[int], floor: int) -> list[int]:
 
 def bring_up_to_date(url: str) -> None:
     migrate(url)
+
+
+def come_and_go(url: str, tenant: str, profile: str, rounds: int) -> int:
+    """Claims held and released, one after the other; a miss counts for nothing."""
+    held = 0
+    with closing(Database(url)) as db:
+        for _ in range(rounds):
+            found = claims.claim(db, tenant, profile, waiter="", lease=MINUTE)
+            if isinstance(found, Claim) and claims.activated(db, found, MINUTE):
+                held += 1
+                assert claims.release(db, found.worker_id, found.epoch, tenant) is not None
+    return held
+
+
+def change_caps(url: str, tenant: str, caps: list[int]) -> int:
+    """Set the tenant's cap to each in turn; the last stays."""
+    with closing(Database(url)) as db:
+        for cap in caps:
+            db.rows("select set_cap(%(tenant)s, %(cap)s)", tenant=tenant, cap=cap)
+    return len(caps)

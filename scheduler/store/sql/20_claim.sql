@@ -2,7 +2,7 @@
 --
 -- Statements of a volatile function see what is committed when each begins, so the cap is judged by the row as it is now
 -- and not by a count in an older snapshot: `live < max_workers` is checked again after any wait for the row's lock.
--- Locks are taken worker first, tenant second, here as everywhere.
+-- Locks are taken worker first, cap and tenant second, here as everywhere.
 create or replace function claim_worker(
     p_tenant text, p_profile text, p_waiter text, p_lease interval,
     out reason text, out worker_id bigint, out epoch int, out endpoint text, out activation_key text,
@@ -23,7 +23,12 @@ begin
             return;
         end if;
     end if;
-    update tenants t set live = live + 1 where t.name = p_tenant and (t.max_workers = 0 or t.live < t.max_workers);
+    -- Either the count is raised under the cap, or there is no cap (and no count) but there is such a tenant.
+    if is_capped(p_tenant) then
+        update tenants t set live = live + 1 where t.name = p_tenant and t.live < t.max_workers;
+    else
+        perform from tenants t where t.name = p_tenant;
+    end if;
     if not found then
         worker_id := null;
         origin := null;

@@ -20,7 +20,9 @@ begin
                             activated_at, ended_at, end_reason)
             values (was.id, was.epoch, was.tenant, was.profile, was.node, was.node_first_seen, was.origin,
                     was.asked_at, was.claimed_at, was.activated_at, greatest(clock_timestamp(), was.claimed_at), p_reason);
-        update tenants t set live = live - 1 where t.name = was.tenant;
+        if is_capped(was.tenant) then
+            update tenants t set live = live - 1 where t.name = was.tenant;
+        end if;
     end if;
     insert into events (kind, profile, worker_id, tenant, detail)
         values ('worker.' || p_to, was.profile, was.id, was.tenant,

@@ -33,8 +33,12 @@ begin
         -- All are in somebody's hands at this instant. If one is let go again, the next tick makes the match.
         if not found then return; end if;
     end if;
-    update tenants t set live = live + 1, turn_at = clock_timestamp()
-        where t.name = next.tenant and (t.max_workers = 0 or t.live < t.max_workers);
+    if is_capped(next.tenant) then
+        update tenants t set live = live + 1, turn_at = clock_timestamp()
+            where t.name = next.tenant and t.live < t.max_workers;
+    else
+        update tenants t set turn_at = clock_timestamp() where t.name = next.tenant;
+    end if;
     if not found then return; end if;
     update workers w set state = 'activating', tenant = next.tenant, epoch = w.epoch + 1, state_since = clock_timestamp(),
             asked_at = next.asked_at, claimed_at = greatest(clock_timestamp(), next.asked_at),

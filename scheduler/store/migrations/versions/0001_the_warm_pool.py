@@ -88,6 +88,7 @@ def upgrade() -> None:
         sa.Column("live", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("turn_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("(max_workers = 0) = (ceiling is null)", name=op.f("ck_tenants_ceiling_follows_cap")),
+        sa.CheckConstraint("max_workers > 0 or live = 0", name=op.f("ck_tenants_counted_under_a_cap")),
         sa.CheckConstraint("ceiling is null or live <= ceiling", name=op.f("ck_tenants_live_under_cap")),
         sa.CheckConstraint("live >= 0", name=op.f("ck_tenants_live_is_no_debt")),
         sa.CheckConstraint("max_workers >= 0", name=op.f("ck_tenants_cap_is_no_debt")),
@@ -218,8 +219,8 @@ def downgrade() -> None:
     """Back."""
     op.execute("drop view if exists every_claim")
     op.execute(
-        "drop function if exists claim_worker, claim_miss, move_worker, grant_one, take_ticket, worker_ready, release_claim,"
-        " refuse_change cascade"
+        "drop function if exists claim_worker, claim_miss, move_worker, grant_one, take_ticket, worker_ready, release_claim, is_capped, set_cap,"
+        " guard_worker cascade"
     )
     op.drop_index("ix_workers_live", table_name="workers", postgresql_where=sa.text("ended_at is null"))
     op.drop_index("ix_workers_leases", table_name="workers", postgresql_where=sa.text("lease_until is not null"))
