@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_ENDED_MAX: Final = 1_024
+
+
 class _Children:
     # Of the process, not of a launcher: a child stays a child when the launcher object that started it is gone.
     def __init__(self) -> None:
@@ -23,6 +26,7 @@ class _Children:
         # After a fork they are somebody else's children, and another thread may have held the lock at that instant.
         self.lock = threading.Lock()
         self.started: dict[Identity, subprocess.Popen[bytes]] = {}
+        self.ended: dict[Identity, subprocess.Popen[bytes]] = {}  # oldest first
 
 
 _children: Final = _Children()
@@ -53,13 +57,16 @@ def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -
 
 
 def get(identity: Identity) -> subprocess.Popen[bytes] | None:
-    """The child of that identity; None when somebody else started it, or it was reaped."""
+    """The child of that identity, even reaped; None when somebody else started it, or it ended long ago."""
     with _children.lock:
-        return _children.started.get(identity)
+        return _children.started.get(identity) or _children.ended.get(identity)
 
 
 def reap() -> None:
     """Collect the children that ended, so that none stays a zombie. Never blocks."""
     with _children.lock:
         for identity in [identity for identity, child in _children.started.items() if child.poll() is not None]:
-            del _children.started[identity]
+            # Kept for a while: one that died at once is often reaped before anybody asks how it ended.
+            _children.ended[identity] = _children.started.pop(identity)
+        while len(_children.ended) > _ENDED_MAX:
+            del _children.ended[next(iter(_children.ended))]

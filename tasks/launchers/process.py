@@ -109,7 +109,8 @@ class ProcessLauncher:
         # Held over the wait: whoever reaps first, the code stays readable here.
         child = children.get(identity)
         await control.wait_gone(identity)
-        code = child.poll() if child else None
+        # Not poll: while another thread polls the same child, that answers None for an end it could tell.
+        code = await asyncio.to_thread(child.wait) if child else None
         children.reap()
         return code
 
