@@ -252,7 +252,9 @@ def test_ctrl_c_stops_in_order_and_a_second_one_forces(settings: Settings, journ
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Settings]:
+def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    for given in ("STOKER_DATABASE_URL", "STOKER_REDIS_URL"):
+        monkeypatch.delenv(given, raising=False)  # the rest of the suite may run by URL
     settings = load(state_dir=tmp_path / "state")
     with ExitStack() as clean:
         clean.callback(wipe, settings.locations)

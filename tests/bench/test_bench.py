@@ -13,6 +13,7 @@ import pytest
 
 from bench.catalogue import BENCHES
 from bench.figures import Ratio, percentile
+from tests.support.servers import Servers
 
 ROOT = Path(__file__).parents[2]
 RUN_S_MAX = 110.0
@@ -24,11 +25,12 @@ RATIOS = {
 }
 
 
-def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def bench(folder: Path, *arguments: str, redis_url: str | None = None) -> subprocess.CompletedProcess[str]:
+    given = {"STOKER_REDIS_URL": redis_url} if redis_url else {}
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **given, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=RUN_S_MAX,
@@ -36,8 +38,8 @@ def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def measured(folder: Path, name: str) -> dict[str, Any]:
-    done = bench(folder, name, "--quick", "--json")
+def measured(folder: Path, name: str, redis_url: str | None) -> dict[str, Any]:
+    done = bench(folder, name, "--quick", "--json", redis_url=redis_url)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     assert document == json.loads((folder / "bench-results" / f"{name}.json").read_text(encoding="utf-8"))
@@ -45,8 +47,8 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", BENCHES)
-def test_writes_where_when_and_what_it_measured(name: str, tmp_path: Path) -> None:
-    document = measured(tmp_path, name)
+def test_writes_where_when_and_what_it_measured(servers: Servers, name: str, tmp_path: Path) -> None:
+    document = measured(tmp_path, name, servers.redis_apart())
     assert document["bench"] == name
     assert document["quick"] is True
     assert {"started_at", "took_s", "commit", "settings", "figures", "spread", "aims"} <= document.keys()

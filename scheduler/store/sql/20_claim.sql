@@ -10,6 +10,7 @@ create or replace function claim_worker(
 ) language plpgsql as $$
 declare
     asked timestamptz;
+    cap int;
 begin
     select w.id, 'hot_idle' into worker_id, origin from workers w
         where w.tenant = p_tenant and w.profile = p_profile and w.state = 'hot_idle' and w.hot_until > now()
@@ -23,11 +24,11 @@ begin
             return;
         end if;
     end if;
-    -- Either the count is raised under the cap, or there is no cap (and no count) but there is such a tenant.
-    if is_capped(p_tenant) then
+    -- is_capped, written out: here it also says whether there is such a tenant.
+    perform pg_advisory_xact_lock_shared(hashtextextended('stoker:cap:' || p_tenant, 0));
+    select t.max_workers into cap from tenants t where t.name = p_tenant;
+    if cap > 0 then
         update tenants t set live = live + 1 where t.name = p_tenant and t.live < t.max_workers;
-    else
-        perform from tenants t where t.name = p_tenant;
     end if;
     if not found then
         worker_id := null;
