@@ -23,6 +23,9 @@ from tests.support import profiles
 TENANTS = 12
 WALKS_AWAY, RENEWS, WAITS = 0.1, 0.3, 0.5
 HOLD_S_MAX = 0.05
+# All clients rest at the same time (one clock), long enough for tickets to end: what was spawned for them is then surplus,
+# and the reaper is at work when they come back.
+TIDE_S, EBB_S = 8.0, 3.5
 ANSWER_S = 2.0
 
 
@@ -46,6 +49,8 @@ def live(config: str, engines: dict[str, Any], seed: int, seconds: float) -> Dia
     context = Context(settings, app)
     diary, end, pause = Diary(), time.monotonic() + seconds, threading.Event()
     while time.monotonic() < end:
+        if (phase_s := time.monotonic() % TIDE_S) < EBB_S:
+            pause.wait(min(EBB_S - phase_s, max(0.0, end - time.monotonic())))
         tenant = f"chaos-{dice.randrange(TENANTS)}"
         try:
             claim = context.pool.claim(tenant, "chaos", wait_s=1.0 if dice.random() < WAITS else 0.0)
