@@ -36,7 +36,7 @@ def _profiles(rows: list[dict[str, Any]]) -> RenderableType:
     for row in rows:
         oldest = row["oldest_wait_s"]
         table.add_row(
-            row["name"],
+            row["family"] if row["is_current"] else row["name"],
             str(row["floor"]),
             str(row["max_workers"] or "-"),
             *(Text(str(row[s]), style=STATE_COLOURS.get(s, "dim") if row[s] else "dim") for s in _STATES),
