@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from scheduler.core.states import WorkerState
-from scheduler.store import launches, tickets
+from scheduler.store import launches
 
 if TYPE_CHECKING:
     from config.profile import Profile
@@ -56,5 +56,5 @@ def ended(context: Context, known: Launched, reason: str) -> bool:
             context.request_reconcile(end.profile)
         # else it died as soon as it was ready, as the next one may: replaced by the tick, a crash loop is one a period.
     if end.tenant is not None:
-        context.pool.offer(tickets.profiles_awaited_by(context.db, [end.tenant]))
+        context.pool.offer_to([end.tenant])
     return True

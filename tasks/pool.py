@@ -22,7 +22,7 @@ from tasks.activation import ActivationFailed, activate, deactivate
 from tasks.waiting import WaitingRoom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from config.settings import Settings
     from scheduler.redis.hints import Hints
@@ -130,8 +130,12 @@ class Pool:
             except ActivationFailed as error:
                 # Its token stays good for this tenant alone, until the worker is claimed again or its hot idle is over.
                 log.warning("worker did not void its token", worker=worker_id, error=str(error))
-        self.offer(tickets.profiles_awaited_by(self._db, [tenant]))
+        self.offer_to([tenant])
         return str(row["became"])
+
+    def offer_to(self, tenants: Collection[str]) -> int:
+        """Offer whatever these tenants wait for: they have room under their caps again. Matches made."""
+        return self.offer(tickets.profiles_awaited_by(self._db, tenants))
 
     def offer(self, profiles: Iterable[str]) -> int:
         """Match waiting claims with free workers of these canonical profiles and wake their callers; matches made."""
@@ -222,7 +226,7 @@ class Pool:
     def _give_up(self, claim: Claim, reason: str) -> None:
         if claims.abandon(self._db, claim, reason):
             self._request_stop([claim.worker_id])
-            self.offer(tickets.profiles_awaited_by(self._db, [claim.tenant]))
+            self.offer_to([claim.tenant])
 
     def _profile(self, name: str) -> Profile:
         kind = self._settings.profile(name)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from scheduler.core.audit import Found, plan_audit
-from scheduler.store import launches, slots, sweeping, tickets
+from scheduler.core.audit import Found, is_claimed, plan_audit
+from scheduler.store import launches, slots, sweeping
 from tasks import lifecycle
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run(context: Context) -> dict[str, int]:
     context.request_stop(expired.draining)
     found = {"expired": len(expired.draining), "dead_tickets": sweeping.drop_dead_tickets(db, batch)}
     if expired.tenants:
-        context.pool.offer(tickets.profiles_awaited_by(db, expired.tenants))
+        context.pool.offer_to(expired.tenants)
     lost = slots.unlaunched(db, timedelta(seconds=settings.timeouts.launch_lease_s), batch)
     context.request_spawns(lost)
     found["republished"] = len(lost)
@@ -56,8 +56,7 @@ def _audit(context: Context) -> dict[str, int]:
             ghosts += lifecycle.ended(context, known, "vanished")
     orphans = 0
     for orphan in plan.orphans:
-        row = sweeping.live_rows(db).get(orphan.worker_id)
-        if row is None or row.handle not in {None, orphan.handle}:
+        if not is_claimed(sweeping.live_rows(db, orphan.worker_id).get(orphan.worker_id), orphan):
             log.warning("stopping a worker that no row claims", worker=orphan.worker_id)
             asyncio.run(launcher.stop(running[orphan.handle].handle, context.pool_id, orphan.worker_id, 0.0))
             orphans += 1

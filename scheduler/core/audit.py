@@ -45,10 +45,11 @@ def plan_audit(rows: Mapping[int, Row], found: Iterable[Found], *, grace_s: floa
     seen = {worker.handle for worker in running}
     ghosts = [row for row in rows.values() if row.handle is not None and row.handle not in seen and row.age_s > grace_s]
     orphans = [
-        worker for worker in running if worker.age_s > grace_s and not _claimed(rows.get(worker.worker_id), worker)
+        worker for worker in running if worker.age_s > grace_s and not is_claimed(rows.get(worker.worker_id), worker)
     ]
     return AuditPlan(ghosts, orphans)
 
 
-def _claimed(row: Row | None, worker: Found) -> bool:
+def is_claimed(row: Row | None, worker: Found) -> bool:
+    """Whether the row of the worker's number, if there is one, says that this worker is its own."""
     return row is not None and (row.handle is None or row.handle == worker.handle)

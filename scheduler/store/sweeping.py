@@ -80,11 +80,12 @@ def retire_unlaunched_now(db: Database) -> None:
     )
 
 
-def live_rows(db: Database) -> dict[int, Row]:
-    """Every live row as the audit compares it with what runs."""
+def live_rows(db: Database, worker_id: int | None = None) -> dict[int, Row]:
+    """Every live row (or the one of that number) as the audit compares it with what runs."""
     rows = db.rows(
         "select id, epoch, handle, extract(epoch from now() - coalesce(launched_at, created_at))::float as age_s"
-        " from workers where ended_at is null"
+        " from workers where ended_at is null and (%(worker)s::bigint is null or id = %(worker)s)",
+        worker=worker_id,
     )
     return {
         row["id"]: Row(row["id"], row["epoch"], row["handle"] and canonical(row["handle"]), row["age_s"])
