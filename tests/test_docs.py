@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.store.tables import metadata
+from scheduler.store.schema import metadata
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "invariants.md").read_text()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from scheduler.core.states import TRANSITIONS
+from scheduler.core import operations, states
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 _HERE: Final = Path(__file__).parent
 # Two services that start at once migrate one after the other.
@@ -42,7 +45,13 @@ def alembic_config(connection: sa.Connection) -> Config:
 
 
 def functions() -> list[str]:
-    """The statements of sql/, in the order of their names, with the transitions written in."""
-    pairs = ", ".join(f"('{a}', '{b}')" for a, after in TRANSITIONS.items() for b in sorted(after))
-    files = sorted((_HERE / "sql").glob("*.sql"))
-    return [path.read_text().replace("{transitions}", pairs).replace("%", "%%") for path in files]
+    """The statements of sql/, in the order of their names, with the tables of transitions written in."""
+    tables = {"{transitions}": _pairs(states.TRANSITIONS), "{operation_transitions}": _pairs(operations.TRANSITIONS)}
+    texts = [path.read_text() for path in sorted((_HERE / "sql").glob("*.sql"))]
+    for name, pairs in tables.items():
+        texts = [text.replace(name, pairs) for text in texts]
+    return [text.replace("%", "%%") for text in texts]
+
+
+def _pairs(transitions: Mapping[Any, Collection[Any]]) -> str:
+    return ", ".join(f"('{state}', '{follower}')" for state, after in transitions.items() for follower in sorted(after))

@@ -6,6 +6,8 @@ a claim costs one row update (I2), and `claims` is the history of those that hav
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -27,6 +29,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from scheduler.core.states import CLAIMED, LIVE, NEUTRAL, WorkerState
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from enum import StrEnum
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -36,11 +42,12 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-_NOW = text("now()")
-_Time = DateTime(timezone=True)
+NOW = text("now()")
+Time = DateTime(timezone=True)
 
 
-def _among(states: frozenset[WorkerState] | type[WorkerState]) -> str:
+def among(states: Iterable[StrEnum]) -> str:
+    """A list of states, as a constraint compares with it."""
     return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
 
 
@@ -62,7 +69,7 @@ tenants = Table(
     Column("ceiling", Integer),
     # Its claims, counted only while it has a cap: see sql/15_caps.sql.
     Column("live", Integer, nullable=False, server_default=text("0")),
-    Column("turn_at", _Time),
+    Column("turn_at", Time),
     CheckConstraint("max_workers >= 0", name="cap_is_no_debt"),
     CheckConstraint("live >= 0", name="live_is_no_debt"),
     CheckConstraint("ceiling is null or live <= ceiling", name="live_under_cap"),
@@ -82,7 +89,7 @@ profiles = Table(
     Column("is_current", Boolean, nullable=False, server_default=text("true")),
     Column("draining", Boolean, nullable=False, server_default=text("false")),
     Column("failures", Integer, nullable=False, server_default=text("0")),
-    Column("backoff_until", _Time),
+    Column("backoff_until", Time),
     CheckConstraint("floor >= 0 and max_workers >= 0", name="counts_are_no_debts"),
     CheckConstraint("max_workers = 0 or floor <= max_workers", name="floor_under_cap"),
 )
@@ -92,7 +99,7 @@ nodes = Table(
     "nodes",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("first_seen", _Time, nullable=False, server_default=_NOW),
+    Column("first_seen", Time, nullable=False, server_default=NOW),
     Column("cordoned", Boolean, nullable=False, server_default=text("false")),
 )
 
@@ -104,18 +111,18 @@ workers = Table(
     Column("state", Text, nullable=False, server_default=text("'spawning'")),
     Column("epoch", Integer, nullable=False, server_default=text("0")),
     Column("tenant", Text),
-    Column("state_since", _Time, nullable=False, server_default=_NOW),
+    Column("state_since", Time, nullable=False, server_default=NOW),
     # The live claim, if any.
-    Column("asked_at", _Time),
-    Column("claimed_at", _Time),
-    Column("activated_at", _Time),
-    Column("lease_until", _Time),
+    Column("asked_at", Time),
+    Column("claimed_at", Time),
+    Column("activated_at", Time),
+    Column("lease_until", Time),
     Column("origin", Text),
     # After a claim.
-    Column("hot_until", _Time),
+    Column("hot_until", Time),
     # Where it runs. The node's facts stand here as well, so that a claim reads one index and no second table.
     Column("node", Text),
-    Column("node_first_seen", _Time),
+    Column("node_first_seen", Time),
     Column("cordoned", Boolean, nullable=False, server_default=text("false")),
     Column("endpoint", Text),
     Column("handle", JSONB),
@@ -127,22 +134,22 @@ workers = Table(
     ),
     # Its launch and its end.
     Column("launch_attempts", Integer, nullable=False, server_default=text("0")),
-    Column("launch_until", _Time),
-    Column("created_at", _Time, nullable=False, server_default=_NOW),
-    Column("launched_at", _Time),
-    Column("ready_at", _Time),
-    Column("ended_at", _Time),
+    Column("launch_until", Time),
+    Column("created_at", Time, nullable=False, server_default=NOW),
+    Column("launched_at", Time),
+    Column("ready_at", Time),
+    Column("ended_at", Time),
     Column("failure", Text),
-    CheckConstraint(f"state in {_among(WorkerState)}", name="state_known"),
+    CheckConstraint(f"state in {among(WorkerState)}", name="state_known"),
     CheckConstraint("epoch >= 0", name="epoch_counts_up"),
-    CheckConstraint(f"state not in {_among(NEUTRAL)} or tenant is null", name="neutral_has_no_tenant"),
-    CheckConstraint(f"state not in {_among(CLAIMED)} or tenant is not null", name="claimed_has_tenant"),
+    CheckConstraint(f"state not in {among(NEUTRAL)} or tenant is null", name="neutral_has_no_tenant"),
+    CheckConstraint(f"state not in {among(CLAIMED)} or tenant is not null", name="claimed_has_tenant"),
     CheckConstraint("state <> 'hot_idle' or tenant is not null", name="hot_idle_has_tenant"),
-    CheckConstraint(f"(state in {_among(CLAIMED)}) = (lease_until is not null)", name="claimed_has_lease"),
+    CheckConstraint(f"(state in {among(CLAIMED)}) = (lease_until is not null)", name="claimed_has_lease"),
     CheckConstraint("(lease_until is null) = (claimed_at is null)", name="lease_has_claim"),
     CheckConstraint("(state = 'hot_idle') = (hot_until is not null)", name="hot_idle_ends"),
     CheckConstraint("state <> 'idle' or (ready_at is not null and endpoint is not null)", name="idle_is_reachable"),
-    CheckConstraint(f"(state in {_among(LIVE)}) = (ended_at is null)", name="ended_is_not_live"),
+    CheckConstraint(f"(state in {among(LIVE)}) = (ended_at is null)", name="ended_is_not_live"),
     postgresql_with={
         "fillfactor": "70",
         "autovacuum_vacuum_scale_factor": "0.02",
@@ -174,8 +181,8 @@ tickets = Table(
     Column("profile", Text, nullable=False),
     Column("waiter", Text, nullable=False),
     Column("wake_key", Text),  # where its caller listens; null = nobody does, the ticket is demand only
-    Column("asked_at", _Time, nullable=False, server_default=_NOW),
-    Column("expires_at", _Time, nullable=False),
+    Column("asked_at", Time, nullable=False, server_default=NOW),
+    Column("expires_at", Time, nullable=False),
     Column("worker_id", BigInteger),
     Column("epoch", Integer),
     UniqueConstraint("tenant", "profile", "waiter"),
@@ -194,12 +201,12 @@ claims = Table(
     Column("tenant", Text, nullable=False),
     Column("profile", Text, nullable=False),
     Column("node", Text),
-    Column("node_first_seen", _Time),
+    Column("node_first_seen", Time),
     Column("origin", Text, nullable=False),
-    Column("asked_at", _Time, nullable=False),
-    Column("claimed_at", _Time, nullable=False),
-    Column("activated_at", _Time),
-    Column("ended_at", _Time, nullable=False),
+    Column("asked_at", Time, nullable=False),
+    Column("claimed_at", Time, nullable=False),
+    Column("activated_at", Time),
+    Column("ended_at", Time, nullable=False),
     Column("end_reason", Text, nullable=False),
     CheckConstraint("origin in ('hot_idle', 'warm', 'waited')", name="origin_known"),
     CheckConstraint("asked_at <= claimed_at and claimed_at <= ended_at", name="time_runs_forward"),
@@ -210,7 +217,7 @@ events = Table(
     "events",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("at", _Time, nullable=False, server_default=text("clock_timestamp()")),
+    Column("at", Time, nullable=False, server_default=text("clock_timestamp()")),
     Column("kind", Text, nullable=False),
     Column("profile", Text),
     Column("worker_id", BigInteger),

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from scheduler.store.tables import metadata
+from scheduler.store.schema import metadata
 from tests.support.servers import Servers
 
 RENEWED = "update workers set lease_until = now(), claimed_at = now(), asked_at = now(), origin = 'warm'"
@@ -26,7 +26,25 @@ insert into workers (profile, state, ready_at, endpoint, epoch, tenant, hot_unti
     values ('duck@1', 'hot_idle', now(), 'http://c:1', 5, 'acme', now());
 insert into workers (profile, state, ended_at) values ('duck@1', 'retired', now());
 insert into tickets (tenant, profile, waiter, expires_at) values ('acme', 'duck@1', 'a', now());
+insert into operations (kind, target, queue, rank, plan, steps) values ('network.refresh', 'blue', 'user_facing', 2, '[1, 2]', 2);
+insert into operations (kind, target, queue, rank, plan, steps, state, began_at, step)
+    values ('network.create', 'blue', 'user_facing', 2, '[1, 2]', 2, 'running', now(), 1);
+insert into operations (kind, target, queue, rank, plan, steps, state, step, ended_at)
+    values ('network.create', 'red', 'user_facing', 2, '[1]', 1, 'succeeded', 1, now());
+insert into operations (kind, target, queue, rank, plan, steps, state, unmet, dependent)
+    values ('network.refresh', 'red', 'user_facing', 2, '[1]', 1, 'waiting', 1, true);
+insert into operation_needs values (4, 2, true);
+insert into runs (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s, lease_until)
+    values ('step.x', 'k', 'l', 'q', 2, 'op2.1-x', 1, 1, 0, now());
+insert into networks (name, vni, prefix, gateway_node) values ('blue', 1, '10.1.0.0/24', 'n1'), ('red', 2, '10.2.0.0/24', 'n1');
+insert into network_nodes values ('blue', 'n1'), ('red', 'n1');
+insert into interfaces (network, name, node, namespace, mac, address)
+    values ('blue', 'web1', 'n1', 'web1', '02:53:74:00:00:01', '10.1.0.2'),
+    ('red', 'web1', 'n1', 'web1', '02:53:74:00:00:02', '10.2.0.2');
+insert into floating_addresses values ('192.0.2.1', 1);
 """
+OPERATION = "insert into operations (kind, target, queue, rank, plan, steps"
+INTERFACE = "insert into interfaces (network, name, node, namespace, mac, address) values "
 
 CHECKS = {
     # I1: a worker never has two claims, never serves two tenants; what is neutral knows none.
@@ -61,12 +79,45 @@ CHECKS = {
     " end_reason) values (1, 1, 'acme', 'duck@1', 'found', now(), now(), now(), 'x')",
     "ck_claims_time_runs_forward": "insert into claims (worker_id, epoch, tenant, profile, origin, asked_at, claimed_at,"
     " ended_at, end_reason) values (1, 1, 'acme', 'duck@1', 'warm', now(), now(), now() - interval '1 s', 'x')",
+    # I23, I28: what waits has not begun, what succeeded did all of its steps.
+    "ck_operations_state_known": f"{OPERATION}, state) values ('k', 't', 'q', 0, '[]', 0, 'resting')",
+    "ck_operations_step_in_plan": "update operations set step = 3 where state = 'running'",
+    "ck_operations_steps_counted": f"{OPERATION}) values ('k', 't', 'q', 0, '[1]', 2)",
+    "ck_operations_ended_has_time": f"{OPERATION}, state, began_at) values ('k', 't', 'q', 0, '[]', 0, 'failed', now())",
+    "ck_operations_waits_for_somebody": "update operations set unmet = 0 where state = 'waiting'",
+    "ck_operations_waits_as_dependent": "update operations set dependent = false where state = 'waiting'",
+    "ck_operations_succeeded_whole": f"{OPERATION}, state, ended_at) values ('k', 't', 'q', 0, '[1]', 1, 'succeeded', now())",
+    "ck_operations_queued_has_not_begun": "update operations set began_at = now() where state = 'queued'",
+    "ck_operations_counts_are_no_debts": "update operations set asked = 0 where state = 'queued'",
+    "ck_operation_needs_no_circle": "insert into operation_needs values (2, 4, true)",
+    "fk_operation_needs_operation_id": "insert into operation_needs values (99, 1, true)",
+    "fk_operation_needs_on_id": "insert into operation_needs values (4, -1, true)",
+    "ck_runs_state_known": "insert into runs (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s,"
+    " lease_until, state, ended_at) values ('t', 'k', 'm', 'q', 1, 'i', 1, 1, 0, now(), 'resting', now())",
+    "ck_runs_ended_has_time": "update runs set ended_at = now()",
+    "ck_runs_serves_somebody": "update runs set served = 0",
+    "uq_networks_vni": "update networks set vni = 1",
+    "ck_networks_vni_fits_the_wire": "update networks set vni = 16777216 where name = 'red'",
+    "ck_networks_prefix_fits": "update networks set prefix = '10.2.0.0/30' where name = 'red'",
+    "ex_networks_prefix": "update networks set prefix = '10.1.0.0/25' where name = 'red'",
+    "fk_network_nodes_network": "insert into network_nodes values ('green', 'n1')",
+    "fk_interfaces_network_node": f"{INTERFACE}('red', 'web9', 'n9', 'web9', '02:53:74:00:00:09', '10.2.0.9')",
+    "ck_interfaces_mac_is_ours": "update interfaces set mac = '52:54:00:00:00:01' where network = 'red'",
+    "fk_floating_addresses_interface_id": "insert into floating_addresses values ('192.0.2.9', 99)",
+    "uq_floating_addresses_interface_id": "insert into floating_addresses values ('192.0.2.9', 1)",
     "ck_installation_one_row": "insert into installation (singleton) values (false)",
 }
 UNIQUE_INDEXES = {
     "ux_profiles_current": "insert into profiles (name, family, spec, floor, max_workers) values ('duck@2', 'duck', '{}', 0, 0)",
+    # I21: a lane has one run; I28: of wholly equal operations one is pending.
+    "ux_runs_lane": "insert into runs (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s, lease_until)"
+    " values ('step.y', 'k', 'l', 'q', 1, 'op1.0-x', 1, 1, 0, now())",
+    "ux_operations_pending": f"{OPERATION}) values ('network.refresh', 'blue', 'user_facing', 2, '[1, 2]', 2)",
+    "ux_interfaces_name": f"{INTERFACE}('red', 'web1', 'n1', 'web9', '02:53:74:00:00:09', '10.2.0.9')",
+    "ux_interfaces_address": f"{INTERFACE}('red', 'web9', 'n1', 'web9', '02:53:74:00:00:09', '10.2.0.2')",
+    "ux_interfaces_mac": f"{INTERFACE}('red', 'web9', 'n1', 'web9', '02:53:74:00:00:02', '10.2.0.9')",
 }
-# The rules of the one trigger `guard_worker`, which names the rule that it enforces as a constraint does.
+# The rules of each table's one trigger, which names the rule that it enforces as a constraint does.
 RULES = {
     # I1: never two tenants in a life, not even with an end to the claim in between.
     "worker_serves_one_tenant": f"{RENEWED}, state = 'activating', hot_until = null, epoch = epoch + 1, tenant = 'globex'"
@@ -74,6 +125,9 @@ RULES = {
     "worker_epoch_never_falls": "update workers set epoch = epoch - 1 where state = 'active'",
     "worker_claim_takes_a_new_epoch": f"{RENEWED}, state = 'activating', tenant = 'acme' where state = 'idle'",
     "worker_state_follows_the_table": f"{RENEWED}, state = 'active', tenant = 'acme' where state = 'idle'",
+    "operation_state_follows_the_table": "update operations set state = 'running', ended_at = null where state = 'succeeded'",
+    "operation_step_never_falls": "update operations set step = 0 where state = 'running'",
+    "operation_plan_stands": "update operations set plan = '[3, 4]' where state = 'running'",
 }
 
 
@@ -104,7 +158,7 @@ def test_a_constraint_refuses_what_passes_without_it(
     connection: psycopg.Connection[tuple[object, ...]], name: str
 ) -> None:
     assert refused_by(connection, CHECKS[name]).diag.constraint_name == name
-    table = name.split("_")[1]
+    table = next(str(t.name) for t in metadata.sorted_tables if name in {str(c.name) for c in t.constraints})
     connection.execute(f"alter table {table} drop constraint {name}")
     assert connection.execute(CHECKS[name]).rowcount > 0
 
@@ -121,7 +175,8 @@ def test_the_guard_refuses_what_passes_without_it(
     connection: psycopg.Connection[tuple[object, ...]], name: str
 ) -> None:
     assert refused_by(connection, RULES[name]).diag.constraint_name == name
-    connection.execute("alter table workers disable trigger guard_worker")
+    noun = name.split("_", maxsplit=1)[0]
+    connection.execute(f"alter table {noun}s disable trigger guard_{noun}")
     assert connection.execute(RULES[name]).rowcount == 1
 
 
@@ -132,7 +187,7 @@ def test_every_constraint_of_the_tables_is_tried_here() -> None:
 
 def test_every_trigger_of_the_database_is_tried_here(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     found = connection.execute("select tgname from pg_trigger where not tgisinternal").fetchall()
-    assert {str(name) for (name,) in found} == {"guard_worker"}
+    assert {str(name) for (name,) in found} == {"guard_worker", "guard_operation"}
 
 
 def _is_key(name: str) -> bool:

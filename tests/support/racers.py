@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from scheduler.core.capacity import plan_capacity
 from scheduler.core.misses import MissReason
-from scheduler.store import claims, launches, reaping, slots
+from scheduler.core.operations import Place, RunState, Step, plan
+from scheduler.store import claims, launches, operations, reaping, slots
 from scheduler.store.claims import Claim
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
@@ -66,3 +67,45 @@ def change_caps(url: str, tenant: str, caps: list[int]) -> int:
         for cap in caps:
             db.rows("select set_cap(%(tenant)s, %(cap)s)", tenant=tenant, cap=cap)
     return len(caps)
+
+
+def submit_refresh(url: str, target: str) -> tuple[int, bool]:
+    """The operation that this process was given, and whether it wrote it."""
+    steps = plan([Step("step.dns", {"network": target})])
+    with closing(Database(url)) as db:
+        found = db.transaction(
+            lambda connection: operations.submit(connection, "refresh", target, queue="q", rank=2, plan=steps)
+        )
+    return found.id, found.is_new
+
+
+def begin_step(url: str, operation: int, token: str, lane: str) -> str:
+    """Whether this process's step began."""
+    with closing(Database(url)) as db:
+        return _begin(db, Place(operation, 0, token), lane).verdict
+
+
+def run_to_the_end(url: str, operation: int, token: str) -> list[int]:
+    """Both steps of an operation; the operations that its end lets go."""
+    released: list[operations.Released] = []
+    with closing(Database(url)) as db:
+        for position in range(2):
+            place = Place(operation, position, token)
+            begun = _begin(db, place, f"of {operation}")
+            released = operations.end_run(db, begun.run, RunState.SUCCEEDED, [place], [{"how": "ran"}]) or []
+    return [one.id for one in released]
+
+
+def _begin(db: Database, place: Place, lane: str) -> operations.BegunRun:
+    return operations.begin_run(
+        db,
+        [place],
+        task_id=f"op{place.operation}.{place.position}",
+        task="step.dns",
+        key="key",
+        lane=lane,
+        queue="q",
+        attempt=1,
+        lane_wait_s=0.0,
+        lease=MINUTE,
+    )

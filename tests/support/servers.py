@@ -19,7 +19,7 @@ from psycopg import sql
 
 from config.locations import Locations
 from scheduler.store.migrate import migrate
-from scheduler.store.tables import metadata
+from scheduler.store.schema import metadata
 from tasks.engines import Engines, wipe
 
 _REDIS_DATABASES = 16  # what a Redis has unless it is told otherwise

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from scheduler.store.tables import metadata
+from scheduler.store.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

@@ -1,0 +1,128 @@
+"""What each kind of operation on networks does, step by step. Every step converges, so what it finds done it leaves."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from config.names import (
+    ADD_FLOATING_STEP,
+    CREATE_NETWORK_STEP,
+    DELETE_NETWORK_STEP,
+    ENSURE_MESH_STEP,
+    FORGET_NETWORK_STEP,
+    PLUG_STEP,
+    REMOVE_FLOATING_STEP,
+    UNPLUG_STEP,
+    UPDATE_DNSMASQ_STEP,
+)
+from scheduler.core.operations import Plan, Step, plan
+from scheduler.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where a network is: what its operations are planned from."""
+
+    network: str
+    nodes: tuple[str, ...]
+    gateway_node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an operation is about: `network`, `network/interface` or `network/address`."""
+
+    network: str
+    part: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> Target:
+        """From its text."""
+        network, _, part = text.partition("/")
+        return cls(network, part)
+
+    def __str__(self) -> str:
+        return f"{self.network}/{self.part}" if self.part else self.network
+
+
+def _create(spread: Spread, node: str, part: str) -> Iterator[Step]:
+    for place in spread.nodes:
+        yield _step(CREATE_NETWORK_STEP, spread, place)
+    yield from _refresh(spread, node, part)
+
+
+def _delete(spread: Spread, node: str, part: str) -> Iterator[Step]:
+    del node, part
+    for place in spread.nodes:
+        yield _step(DELETE_NETWORK_STEP, spread, place)
+    yield _step(FORGET_NETWORK_STEP, spread, spread.gateway_node)
+
+
+def _refresh(spread: Spread, node: str, part: str) -> Iterator[Step]:
+    # What all operations on a network share comes first, in one order: they fold from the first step on, are released
+    # together, and fold again in the next. What is an operation's own comes last.
+    del node, part
+    yield _step(UPDATE_DNSMASQ_STEP, spread, spread.gateway_node)
+    for place in spread.nodes:
+        yield _step(ENSURE_MESH_STEP, spread, place)
+
+
+def _plug(spread: Spread, node: str, part: str) -> Iterator[Step]:
+    yield from _refresh(spread, node, part)
+    yield _step(PLUG_STEP, spread, node, interface=part)
+
+
+def _unplug(spread: Spread, node: str, part: str) -> Iterator[Step]:
+    yield from _refresh(spread, node, part)
+    yield _step(UNPLUG_STEP, spread, node, interface=part)
+
+
+def _add_floating(spread: Spread, node: str, part: str) -> Iterator[Step]:
+    del node
+    yield _step(ADD_FLOATING_STEP, spread, spread.gateway_node, address=part)
+
+
+def _remove_floating(spread: Spread, node: str, part: str) -> Iterator[Step]:
+    del node
+    yield _step(REMOVE_FLOATING_STEP, spread, spread.gateway_node, address=part)
+
+
+_KINDS: Final[dict[str, Callable[[Spread, str, str], Iterator[Step]]]] = {
+    "network.create": _create,
+    "network.delete": _delete,
+    "network.refresh": _refresh,
+    "interface.plug": _plug,
+    "interface.unplug": _unplug,
+    "floating.add": _add_floating,
+    "floating.remove": _remove_floating,
+}
+KINDS: Final = tuple(_KINDS)
+_ON_A_NODE: Final = frozenset({"interface.plug", "interface.unplug"})
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of operation that there is not."""
+    if kind not in _KINDS:
+        near: Sequence[str] = difflib.get_close_matches(kind, KINDS, n=1)
+        raise Refused(
+            f"operation {kind!r} is unknown",
+            expected=f"one of {', '.join(KINDS)}",
+            remedy=f"did you mean {near[0]!r}?" if near else "name one of these",
+        )
+
+
+def plan_operation(kind: str, target: Target, spread: Spread, node: str = "") -> Plan:
+    """The steps of an operation; `node` is where its interface is, for kinds that have one."""
+    check_kind(kind)
+    if kind in _ON_A_NODE and not node:
+        raise Refused(f"{kind} of {target}", expected="an interface of that network", remedy="plug it first")
+    return plan(_KINDS[kind](spread, node, target.part))
+
+
+def _step(task: str, spread: Spread, node: str, **more: str) -> Step:
+    return Step(task, {"network": spread.network, "node": node, **more}, node)

@@ -1,0 +1,253 @@
+"""Operations in SQL: submitted in one statement, begun and ended for all who share a run in one statement each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from psycopg import errors
+from psycopg.types.json import Jsonb
+
+from scheduler.core.operations import OperationState, Place, RunState, Step
+from scheduler.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from scheduler.core.operations import Plan
+    from scheduler.store.database import Connection, Database, Row
+
+_SUBMIT: LiteralString = (
+    "select * from submit_operation(%(kind)s, %(target)s, %(queue)s, %(rank)s, %(plan)s, %(trail)s,"
+    " %(needs)s::bigint[], %(after)s::bigint[])"
+)
+_RECENT: LiteralString = (
+    "select "
+    "id, kind, target, queue, state, steps, step, unmet, asked, error, submitted_at, queued_at, began_at, ended_at, took_s"
+    " from every_operation where (%(state)s::text is null or state = %(state)s)"
+    " and (%(target)s::text is null or target = %(target)s or starts_with(target, %(target)s || '/'))"
+    " and (%(kind)s::text is null or kind = %(kind)s) order by id desc limit %(limit)s"
+)
+_PRUNE: LiteralString = (
+    "with a as (delete from operations where id = any(array(select id from operations where ended_at < now() - %(keep)s"
+    " order by ended_at limit %(at_most)s for update skip locked)) returning 1), b as (delete from runs where id = any(array("
+    "select id from runs where ended_at < now() - %(keep)s order by ended_at limit %(at_most)s for update skip locked))"
+    " returning 1) select (select count(*) from a) + (select count(*) from b) as deleted"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation as its submitter gets it."""
+
+    id: int
+    token: str
+    state: OperationState
+    is_new: bool  # False: an equal one was pending, and stands for this request too
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An operation that nothing keeps from being published."""
+
+    id: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """Whether a run may begin: `run`; `done` or `ended` when nobody's turn it is; `busy` while SQL knows another in its lane."""
+
+    verdict: str
+    run: int
+    holder: str
+    lease_left_s: float
+
+
+def submit(
+    connection: Connection,
+    kind: str,
+    target: str,
+    *,
+    queue: str,
+    rank: int,
+    plan: Plan,
+    needs: Sequence[int] = (),
+    after: Sequence[int] = (),
+) -> Operation:
+    """Write the operation, within the caller's transaction: there is no id before its row stands.
+
+    Raises:
+        Refused: an operation it needs or comes after is unknown, or it needs one that has failed.
+    """
+    trail = [{"how": "folded", "where": "in_operation", "times": plan.folded}] if plan.folded else []
+    try:
+        row = connection.execute(
+            _SUBMIT,
+            {
+                "kind": kind,
+                "target": target,
+                "queue": queue,
+                "rank": rank,
+                "plan": Jsonb([step.to_json() for step in plan.steps]),
+                "trail": Jsonb(trail),
+                "needs": list(needs),
+                "after": list(after),
+            },
+        ).fetchone()
+    except errors.NoDataFound as refusal:
+        raise Refused(
+            f"{kind} of {target} was not submitted",
+            got=str(refusal.diag.message_primary),
+            remedy="name operations that can still succeed (`stoker op list`)",
+        ) from refusal
+    assert row is not None
+    return Operation(row["id"], row["token"], OperationState(row["state"]), row["is_new"])
+
+
+def begin_run(  # noqa: PLR0913 - one row's columns
+    db: Database,
+    places: Sequence[Place],
+    *,
+    task_id: str,
+    task: str,
+    key: str,
+    lane: str,
+    queue: str,
+    attempt: int,
+    lane_wait_s: float,
+    lease: timedelta,
+) -> BegunRun:
+    """Begin a run for these steps, the leader's first, if it is the turn of any and the lane is free in SQL."""
+    row = db.row(
+        "select * from begin_run(%(ids)s::bigint[], %(positions)s::int[], %(task_id)s, %(task)s, %(key)s, %(lane)s, %(queue)s,"
+        " %(attempt)s::int, %(lane_wait_s)s::float, %(lease)s)",
+        ids=[place.operation for place in places],
+        positions=[place.position for place in places],
+        task_id=task_id,
+        task=task,
+        key=key,
+        lane=lane,
+        queue=queue,
+        attempt=attempt,
+        lane_wait_s=lane_wait_s,
+        lease=lease,
+    )
+    assert row is not None
+    return BegunRun(row["verdict"], row["run"] or 0, row["holder"] or "", row["lease_left_s"] or 0.0)
+
+
+def end_run(
+    db: Database,
+    run: int,
+    state: RunState,
+    places: Sequence[Place],
+    entries: Sequence[dict[str, Any]],
+    error: str | None = None,
+) -> list[Released] | None:
+    """End the run for all it served; the operations to publish. None: it was given up for lost, and nothing changed."""
+    rows = db.rows(
+        "select * from end_run(%(run)s, %(state)s, %(error)s, %(ids)s::bigint[], %(positions)s::int[], %(entries)s)",
+        run=run,
+        state=str(state),
+        error=error,
+        ids=[place.operation for place in places],
+        positions=[place.position for place in places],
+        entries=Jsonb(list(entries)),
+    )
+    if rows[0]["verdict"] == "lost":
+        return None
+    return [Released(row["id"], row["token"]) for row in rows[1:]]
+
+
+def renew_runs(db: Database, runs: Sequence[int], lease: timedelta) -> None:
+    """Say that these runs live."""
+    db.rows(
+        "update runs set lease_until = clock_timestamp() + %(lease)s where id = any(%(runs)s) and state = 'running'",
+        runs=list(runs),
+        lease=lease,
+    )
+
+
+def is_running(db: Database, run: int) -> bool:
+    """Whether this run has not ended."""
+    return db.row("select 1 from runs where id = %(run)s and state = 'running'", run=run) is not None
+
+
+def cancel(db: Database, operation: int) -> tuple[Place, list[Released]] | None:
+    """End the operation; the step at which it stood, and who came after it. None: it had ended."""
+    rows = db.rows("select * from cancel_operation(%(id)s)", id=operation)
+    if not rows:
+        return None
+    first, *released = rows
+    place = Place(operation, first["step"], first["token"])
+    return place, [Released(row["id"], row["token"]) for row in released]
+
+
+def steps(db: Database, operation: int) -> tuple[Place, str, list[Step]] | None:
+    """Where a live operation stands, its queue, and all its steps; None when it has ended, waits, or is unknown."""
+    row = db.row(
+        "select step, token, queue, plan from operations where id = %(id)s and state in ('queued', 'running')",
+        id=operation,
+    )
+    if row is None:
+        return None
+    return Place(operation, row["step"], row["token"]), row["queue"], [Step(**step) for step in row["plan"]]
+
+
+def unseen(db: Database, longer_than: timedelta, at_most: int) -> list[Place]:
+    """The steps of operations that have not moved for so long; each is looked at once in that time."""
+    rows = db.rows(
+        "update operations set seen_at = now() where id = any(array(select id from operations where ended_at is null"
+        " and state <> 'waiting' and seen_at < now() - %(longer_than)s order by seen_at limit %(at_most)s"
+        " for update skip locked)) returning id, step, token",
+        longer_than=longer_than,
+        at_most=at_most,
+    )
+    return [Place(row["id"], row["step"], row["token"]) for row in rows]
+
+
+def lose_runs(db: Database, at_most: int) -> int:
+    """Give up runs whose lease has ended; how many."""
+    return len(
+        db.rows(
+            "update runs set state = 'lost', ended_at = clock_timestamp(), error = 'its lease ended' where id = any(array("
+            "select id from runs where state = 'running' and lease_until < clock_timestamp() limit %(at_most)s"
+            " for update skip locked)) and lease_until < clock_timestamp() returning id",
+            at_most=at_most,
+        )
+    )
+
+
+def await_end(db: Database, operation: int) -> bool | None:
+    """Whether it has ended; if not, its end is told from here on to whoever listens. None when it is unknown."""
+    row = db.row(
+        "update operations set awaited = awaited or ended_at is null where id = %(id)s returning ended_at is not null as ended",
+        id=operation,
+    )
+    return None if row is None else bool(row["ended"])
+
+
+def show(db: Database, operation: int) -> Row | None:
+    """All that is known of one operation: its steps, who ran them, what it waits for and who waits for it."""
+    return db.row("select * from every_operation where id = %(id)s", id=operation)
+
+
+def recent(
+    db: Database, *, limit: int, state: str | None = None, target: str | None = None, kind: str | None = None
+) -> list[Row]:
+    """Operations, newest first. A target also stands for all that is under it."""
+    return db.rows(
+        _RECENT,
+        limit=limit,
+        state=state,
+        target=target,
+        kind=kind,
+    )
+
+
+def prune(db: Database, keep: timedelta, at_most: int) -> int:
+    """Delete the history of what ended long ago, successes and failures alike; rows deleted."""
+    row = db.row(_PRUNE, keep=keep, at_most=at_most)
+    return int(row["deleted"]) if row else 0

@@ -1,0 +1,9 @@
+"""All tables: whoever compares, empties or migrates the whole database asks here."""
+
+from __future__ import annotations
+
+from scheduler.store import tables, tables_operations
+
+__all__ = ["metadata", "tables", "tables_operations"]
+
+metadata = tables.metadata
