@@ -22,9 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 def run(context: Context, only: str | None = None) -> dict[str, int]:
-    """Slots created by profile. Requested for a profile, it first clears the request, so that later misses ask anew."""
-    if only is not None:
-        context.hints.begin(f"reconcile:{only}")
+    """Slots created, by profile; of one profile, or of all."""
     seen = slots.look(context.db)
     if seen is None:
         return {}

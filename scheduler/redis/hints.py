@@ -1,8 +1,7 @@
-"""Wake-ups for waiting callers, and the mark that keeps one reconcile a profile in the queue."""
+"""Wake-ups for waiting callers."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import redis
@@ -18,13 +17,6 @@ _WAKE_MOST: Final = 4_096
 _PREFIX: Final = "stoker:"
 
 log = structlog.get_logger(__name__)
-
-
-def connect(url: str, timeout_s: float = 5.0) -> redis.Redis:
-    """A client with a bound on every wait: without one, a publish to a Redis that stalls blocks for ever."""
-    return redis.Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, health_check_interval=30, decode_responses=True
-    )
 
 
 class Hints:
@@ -62,19 +54,3 @@ class Hints:
         """
         found = self._redis.blmpop(timeout_s, 1, wake_key, direction="LEFT", count=_WAKE_MOST)
         return [int(ticket) for ticket in found[1]] if found else []
-
-    def may_request(self, what: str, ttl_s: float) -> bool:
-        """Whether a request for this should be queued: False while one is queued that has not begun.
-
-        If the queued one is lost, its mark expires. If Redis does not answer, nothing could be queued either.
-        """
-        try:
-            return bool(self._redis.set(f"{_PREFIX}requested:{what}", 1, nx=True, px=max(1, round(ttl_s * 1000))))
-        except redis.RedisError as error:
-            log.warning("request dropped; the next tick does the work", what=what, error=str(error))
-            return False
-
-    def begin(self, what: str) -> None:
-        """The queued request begins: what is asked from here on it may not see, so it is queued anew."""
-        with suppress(redis.RedisError):
-            self._redis.delete(f"{_PREFIX}requested:{what}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,13 @@ import redis
 
 from config.locations import Locations
 from scheduler.core.misses import MissReason
-from scheduler.redis.hints import Hints, connect
+from scheduler.redis.coalescing import Verdict
+from scheduler.redis.connection import connect
+from scheduler.redis.hints import Hints
 from scheduler.store import tickets
 from scheduler.store.tickets import Grant
 from tasks import reconcile
+from tasks.coalescing.coalescer import coalescer_of
 from tasks.context import Context
 from tasks.engines import EmbeddedValkey, wipe
 from tasks.engines.folders import make_home
@@ -50,26 +53,9 @@ def test_wake_ups_for_nobody_are_bounded_and_expire(hints: Hints) -> None:
     assert 0 < int(hints._redis.pttl(KEY)) <= 60_000
 
 
-def test_one_request_is_queued_until_it_begins(hints: Hints) -> None:
-    with ThreadPoolExecutor(16) as threads:
-        asked = list(threads.map(lambda _: hints.may_request("reconcile:duck", ttl_s=60.0), range(200)))
-    assert sum(asked) == 1
-    assert hints.may_request("reconcile:another", ttl_s=60.0)
-    hints.begin("reconcile:duck")
-    assert hints.may_request("reconcile:duck", ttl_s=60.0), "what is asked after it began, it may not see"
-
-
-def test_the_mark_of_a_request_that_was_lost_expires(hints: Hints) -> None:
-    assert hints.may_request("reconcile:duck", ttl_s=0.001)
-    threading.Event().wait(0.01)
-    assert hints.may_request("reconcile:duck", ttl_s=60.0)
-
-
 def test_a_redis_that_is_gone_stops_nobody() -> None:
     hints = Hints(connect(NOBODY, timeout_s=0.2))
     hints.wake([Grant(1, KEY)])
-    hints.begin("reconcile:duck")
-    assert not hints.may_request("reconcile:duck", ttl_s=1.0)
     with pytest.raises(redis.RedisError):
         hints.next_wake(KEY, 0.05)
 
@@ -79,9 +65,10 @@ def test_a_thousand_misses_send_one_reconcile(fleet: Fleet, context: Context) ->
         context.pool.claim("acme", "echo", waiter=str(number))
     assert context.hints._redis.llen("control") == 1
     assert fleet.demand() == 300
-    reconcile.run(context, fleet.profile())
+    message = json.loads(context.hints._redis.lindex("control", 0))
+    assert coalescer_of(context.app).protocol.begin(message["headers"]["id"], "a worker's").verdict is Verdict.RUN
     context.pool.claim("acme", "echo", waiter="late")
-    assert context.hints._redis.llen("control") == 2
+    assert context.hints._redis.llen("control") == 2, "what is asked after it began, it may not see"
 
 
 def test_a_flush_loses_no_demand(fleet: Fleet, context: Context, servers: Servers) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from scheduler.core.misses import MissReason
 from scheduler.errors import Refused
-from scheduler.redis.hints import Hints, connect
+from scheduler.redis.connection import connect
+from scheduler.redis.hints import Hints
 from scheduler.store import history, sweeping, tickets
 from scheduler.store.database import Database
 from tasks.context import Context
