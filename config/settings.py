@@ -7,7 +7,6 @@ import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -18,10 +17,12 @@ from pydantic_settings import (
 )
 
 from config.frozen import Frozen, refuse_unknown_keys
-from config.ladder import broken_rungs
+from config.ladder import broken_leases, broken_rungs
 from config.locations import Locations
-from config.names import DEFAULT_ROUTES, QUEUES, TICK_TASKS
+from config.names import DEFAULT_ROUTES, OPERATION_QUEUES, QUEUES, TICK_TASKS, node_queue
+from config.network import Network
 from config.profile import Name, Profile, Seconds
+from config.urls import redis_client_url
 
 _LAST_PORT: Final = 65_535
 DEFAULT_FILE: Final = Path(__file__).with_name("stoker.toml")
@@ -91,6 +92,19 @@ class History(Frozen):
     keep_s: float = Field(default=7 * 86_400.0, gt=0)
 
 
+class Operations(Frozen):
+    """How long a run of an operation's step may go without a sign of life, and how long one may go unseen, in seconds.
+
+    A worker that dies leaves its lane taken for the lease; the sweep then finds its run, and whatever lost its message.
+    """
+
+    lease_s: Seconds = 15.0
+    look_s: Seconds = 15.0
+    followers_max: int = Field(default=100_000, gt=0)  # requests that one run may serve
+    retries: int = Field(default=5, ge=0)  # of a step whose error may pass
+    coalesce: bool = True  # off: operations submitted here share no runs (for measuring what folding is worth)
+
+
 class ProcessLauncher(Frozen):
     """Workers as child processes of this machine."""
 
@@ -144,6 +158,9 @@ class Settings(BaseSettings):
     history: History = History()
     launcher: Launcher = Launcher()
     flower: Flower = Flower()
+    # Not a default to be filled up: nodes that are named stand alone.
+    network: Network = Field(default_factory=Network)
+    operations: Operations = Operations()
 
     @classmethod
     def settings_customise_sources(
@@ -173,6 +190,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         wrong = [rung for profile in self.profiles.values() for rung in broken_rungs(profile, self.timeouts)]
+        wrong += broken_leases(self.operations, self.schedule, self.timeouts)
         wrong += [
             f"queues.{task}: unknown task; known: {', '.join(DEFAULT_ROUTES)}"
             for task in self.queues
@@ -210,14 +228,12 @@ class Settings(BaseSettings):
     @property
     def redis_client_url(self) -> str:
         """The Redis to use, as redis-py writes it."""
-        if self.redis_url is None:
-            return self.locations.redis_client_url
-        url = urlsplit(self.redis_url)
-        if url.scheme not in {"redis+socket", "unix"}:
-            return self.redis_url
-        # Celery and redis-py write the same socket each in its own way.
-        number = parse_qs(url.query).get("virtual_host", ["0"])[0]
-        return urlunsplit(("unix", url.netloc, url.path, f"db={number}", ""))
+        return self.locations.redis_client_url if self.redis_url is None else redis_client_url(self.redis_url)
+
+    @cached_property
+    def all_queues(self) -> tuple[str, ...]:
+        """Every queue there is: the classes of work, and for each node those that operations are submitted in."""
+        return (*QUEUES, *(node_queue(queue, node) for node in self.network.nodes for queue in OPERATION_QUEUES))
 
     @cached_property
     def routes(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 
-from config.names import CONTROL_QUEUE, QUEUES
+from config.names import CONTROL_QUEUE, QUEUES, SWEEP_TASK
 from config.settings import Settings, load
 from tasks.bootsteps import CheckEngines, KeeperStep
 from tasks.logs import configure_logs
@@ -26,7 +26,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": _JSON,
         "result_accept_content": _JSON,
-        "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
+        "task_queues": {name: {"exchange": name, "routing_key": name} for name in settings.all_queues},
         "task_default_queue": CONTROL_QUEUE,
         "task_create_missing_queues": False,
         "task_routes": {task: {"queue": queue} for task, queue in settings.routes.items()},
@@ -37,6 +37,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # One message in hand a thread: what a worker holds back, no other can run.
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
+        "coalescing": {
+            "queues": QUEUES,
+            "lease_s": settings.operations.lease_s,
+            "look_s": settings.operations.look_s,
+            "followers_max": settings.operations.followers_max,
+        },
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
             "visibility_timeout": timeouts.visibility_s,
@@ -53,8 +59,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
             task: {
                 "task": task,
                 "schedule": period_s,
-                # A tick that was not run before the next one is due has nothing to add to it.
-                "options": {"queue": settings.routes[task], "expires": period_s, "ignore_result": True},
+                "options": {"queue": settings.routes[task], "ignore_result": True}
+                | ({"expires": period_s} if task == SWEEP_TASK else {}),
             }
             for task, period_s in settings.tick_periods.items()
         },
@@ -63,6 +69,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 configure_logs()
-app = Celery("stoker", include=["tasks.pool_tasks", "tasks.ticks"])
+app = Celery("stoker", include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"])
 app.conf.update(configuration(load()))
 app.steps["worker"].update({CheckEngines, KeeperStep})

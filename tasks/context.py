@@ -13,12 +13,16 @@ from kombu.exceptions import OperationalError
 from config.names import RECONCILE_TASK, SPAWN_TASK, STOP_TASK
 from config.settings import Settings, load
 from scheduler.errors import Temporary
-from scheduler.redis.hints import Hints, connect
+from scheduler.redis.connection import connect
+from scheduler.redis.hints import Hints
 from scheduler.store import launches
 from scheduler.store.database import Database
+from scheduler.store.networks import Underlay
 from scheduler.store.sync import apply_settings
 from tasks.engines import check_postgres, check_redis
 from tasks.launchers.process import ProcessLauncher
+from tasks.network import driver as network_driver
+from tasks.networks import Networks
 from tasks.pool import Pool
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
     from scheduler.store.slots import Slot
     from tasks.launchers.base import Launcher
+    from tasks.network import Driver
+    from tasks.operations import Operations
 
 
 _BATCH: Final = 100  # messages a round trip to the broker
@@ -72,9 +78,35 @@ class Context:
             self.settings, self.db, self.hints, request_reconcile=self.request_reconcile, request_stop=self.request_stop
         )
 
+    @cached_property
+    def operations(self) -> Operations:
+        """Operations."""
+        from tasks import network_steps  # noqa: F401, PLC0415 - whoever publishes a step needs its task registered
+        from tasks.operations.api import Operations  # noqa: PLC0415 - its steps find this module
+
+        return Operations(self)
+
+    @cached_property
+    def networks(self) -> Networks:
+        """Networks."""
+        return Networks(self)
+
+    @cached_property
+    def network_driver(self) -> Driver:
+        """What makes networks on nodes."""
+        return network_driver(self.settings.network, self.settings.locations.state_dir)
+
+    @cached_property
+    def underlay(self) -> Underlay:
+        """What carries networks between nodes."""
+        network = self.settings.network
+        return Underlay({name: node.address for name, node in network.nodes.items()}, network.network_mtu)
+
     def close(self) -> None:
         """Close what was opened. A later use opens it again."""
         self.db.close()
+        if "operations" in self.__dict__:
+            self.operations.close()
         if "hints" in self.__dict__:
             self.hints.close()
 
@@ -103,10 +135,17 @@ class Context:
         apply_settings(self.db, self.settings)
 
     def request_reconcile(self, profile: str) -> None:
-        """Queue a reconcile of the profile, unless one is queued that has not begun (I7)."""
-        what = f"reconcile:{profile}"
-        if self.settings.wake_ups and self.hints.may_request(what, ttl_s=self.settings.schedule.reconcile_s):
-            self._send(RECONCILE_TASK, [(profile,)])
+        """Ask for a reconcile of the profile; it folds into one that is queued and has not begun (I7)."""
+        from tasks import ticks  # noqa: F401, PLC0415 - whoever asks for a tick needs its task registered
+
+        if not self.settings.wake_ups:
+            return
+        try:
+            self.app.tasks[RECONCILE_TASK].apply_async(
+                (profile,), queue=self.settings.routes[RECONCILE_TASK], retry=False
+            )
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("reconcile not asked for; the next tick does the work", profile=profile, error=str(error))
 
     def request_stop(self, workers: Iterable[int]) -> None:
         """Queue the stop of workers that drain."""

@@ -8,7 +8,14 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from config.names import BACKGROUND_QUEUE, CONTROL_QUEUE, SPAWN_QUEUE, USER_FACING_QUEUE, USER_WAITING_QUEUE
+from config.names import (
+    BACKGROUND_QUEUE,
+    CONTROL_QUEUE,
+    QUEUES,
+    SPAWN_QUEUE,
+    USER_FACING_QUEUE,
+    USER_WAITING_QUEUE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 FLOWER_USER: Final = "stoker"
 FLOWER_ADDRESS: Final = "127.0.0.1"
 COMPANION_GRACE_S: Final = 10.0
+
+NETWORK_CONCURRENCY: Final = 8
 
 # What sends work stops before what does it: a beat that outlives the workers fills queues that nobody reads.
 STOP_FIRST: Final = 0
@@ -42,6 +51,18 @@ ROLES: Final[Mapping[str, Role]] = {
 }
 
 
+def roles(settings: Settings) -> dict[str, Role]:
+    """The workers of one machine: those above, and one that may change the networks of the nodes that it plays.
+
+    A dry run needs no rights, and no worker of its own.
+    """
+    nodes = settings.all_queues[len(QUEUES) :]
+    if settings.network.driver != "dry_run":
+        return {**ROLES, "network": Role(nodes, NETWORK_CONCURRENCY)}
+    user = ROLES["user"]
+    return {**ROLES, "user": Role((*user.queues, *nodes), user.concurrency)}
+
+
 @dataclass(frozen=True)
 class Service:
     """One process to keep running."""
@@ -58,7 +79,7 @@ def services(settings: Settings) -> list[Service]:
     """The services of `stoker up`. They find the same engines by the same settings file and the variables set here."""
     env = _environment(settings)
     return [
-        *(_worker(name, role, env, settings.timeouts.shutdown_grace_s) for name, role in ROLES.items()),
+        *(_worker(name, role, env, settings.timeouts.shutdown_grace_s) for name, role in roles(settings).items()),
         Service("beat", _celery("beat", "-s", str(settings.locations.run / "beat-schedule")), env),
         Service(
             "flower",

@@ -6,11 +6,14 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import redis
 import structlog
+from kombu.exceptions import OperationalError
 
 from scheduler.core.audit import Found, is_claimed, plan_audit
-from scheduler.store import launches, slots, sweeping
+from scheduler.store import launches, operations, slots, sweeping
 from tasks import lifecycle
+from tasks.coalescing.repair import repair
 
 if TYPE_CHECKING:
     from tasks.context import Context
@@ -36,10 +39,25 @@ def run(context: Context) -> dict[str, int]:
     found["stuck"] = len(stuck)
     found["never_launched"] = sweeping.retire_never_launched(db, batch)
     found |= _audit(context)
-    found["pruned"] = sweeping.prune(db, timedelta(seconds=settings.history.keep_s), batch)
+    found |= _operations(context)
+    keep = timedelta(seconds=settings.history.keep_s)
+    found["pruned"] = sweeping.prune(db, keep, batch) + operations.prune(db, keep, batch)
     if any(found.values()):
         log.info("swept", **{what: count for what, count in found.items() if count})
     return found
+
+
+def _operations(context: Context) -> dict[str, int]:
+    """Runs that died, messages that were lost, steps that Redis has forgotten. Redis first: what it knows is not published."""
+    settings = context.settings
+    try:
+        repaired = repair(context.app, settings.bounds.sweep_batch)
+        found = context.operations.sweep(settings.operations.look_s, settings.bounds.sweep_batch)
+    except (redis.RedisError, OperationalError) as error:
+        log.warning("operations not swept; the next tick does it", error=str(error))
+        return {}
+    died = {"dead_runs": repaired.died, "lost_messages": repaired.republished, "missed_lanes": repaired.granted}
+    return {**died, "heirs": len(repaired.heirs), **found}
 
 
 def _audit(context: Context) -> dict[str, int]:

@@ -113,6 +113,16 @@ def address(text: str) -> IPv4Address:
         raise Refused("address", expected="an IPv4 address", got=repr(text), remedy="write it as 10.1.0.5") from error
 
 
+def floating_address(text: str) -> IPv4Address:
+    """An address of the underlay that may stand for an interface: one that others can reach."""
+    found = address(text)
+    for reserved in _NO_PLACE_FOR_A_NETWORK:
+        if found in reserved:
+            expected, got = "a unicast address that the nodes can be reached at", f"{found}, which is of {reserved}"
+            raise Refused("floating address", expected=expected, got=got, remedy="choose one of the underlay")
+    return found
+
+
 def host_address(text: str, network: IPv4Network) -> IPv4Address:
     """An address that an interface of the network may have."""
     found = address(text)

@@ -123,6 +123,11 @@ class NetworkView:
             remedy="plug it on its own node",
         )
 
+    def port_of(self, host: str) -> str | None:
+        """The interface of the host of that name, if it is on this node."""
+        mac = next((one.mac for one in self.hosts if one.name == host), None)
+        return next((port.interface for port in self.ports if port.mac == mac), None)
+
     def to_json(self) -> dict[str, Any]:
         """The view as JSON."""
         return asdict(self)

@@ -17,6 +17,7 @@ from config.names import (
     UNPLUG_STEP,
     UPDATE_DNSMASQ_STEP,
 )
+from scheduler.core import netnames
 from scheduler.core.operations import Plan, Step, plan
 from scheduler.errors import Refused
 
@@ -31,6 +32,7 @@ class Spread:
     network: str
     nodes: tuple[str, ...]
     gateway_node: str
+    given_up: tuple[str, ...] = ()  # floating addresses that stand for nobody from now on
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def _plug(spread: Spread, node: str, part: str) -> Iterator[Step]:
 
 def _unplug(spread: Spread, node: str, part: str) -> Iterator[Step]:
     yield from _refresh(spread, node, part)
+    for address in spread.given_up:
+        yield _step(REMOVE_FLOATING_STEP, spread, spread.gateway_node, address=address)
     yield _step(UNPLUG_STEP, spread, node, interface=part)
 
 
@@ -103,6 +107,14 @@ _KINDS: Final[dict[str, Callable[[Spread, str, str], Iterator[Step]]]] = {
 }
 KINDS: Final = tuple(_KINDS)
 _ON_A_NODE: Final = frozenset({"interface.plug", "interface.unplug"})
+# They make so that something is gone.
+_GOING: Final = {"network.delete": "delete", "interface.unplug": "unplug", "floating.remove": "floating remove"}
+_COMING: Final = {"interface.plug": "plug", "floating.add": "floating add"}
+# What a target names beside its network, by the family of its kind, and how that has to look.
+_PARTS: Final[dict[str, Callable[[str], object]]] = {
+    "interface": lambda part: netnames.name("interface", part),
+    "floating": netnames.address,
+}
 
 
 def check_kind(kind: str) -> None:
@@ -113,6 +125,41 @@ def check_kind(kind: str) -> None:
             f"operation {kind!r} is unknown",
             expected=f"one of {', '.join(KINDS)}",
             remedy=f"did you mean {near[0]!r}?" if near else "name one of these",
+        )
+
+
+def read_target(kind: str, text: str) -> Target:
+    """What an operation of this kind is about. Refused: the kind is unknown, or the target is not of its form."""
+    check_kind(kind)
+    target = Target.read(text)
+    what = {"interface": "interface name", "floating": "address"}.get(family(kind), "")
+    if bool(what) != bool(target.part):
+        form = f"<network>/<{what}>" if what else "<network>"
+        raise Refused(f"target of {kind}", expected=form, got=repr(text), remedy="write it so")
+    netnames.name("network", target.network)
+    if what:
+        _PARTS[family(kind)](target.part)
+    return target
+
+
+def family(kind: str) -> str:
+    """What operations of this kind are about: network, interface or floating."""
+    return kind.partition(".")[0]
+
+
+def is_going(kind: str) -> bool:
+    """Whether an operation of this kind makes that something is gone."""
+    return kind in _GOING
+
+
+def check_wanted(kind: str, target: Target, *, wanted: bool) -> None:
+    """Refuse an operation that would find nothing to do: the gone is still wanted, or nobody wants what is to come."""
+    if wanted == is_going(kind):
+        raise Refused(
+            f"{kind} of {target}",
+            expected="what nobody wants any more" if wanted else "what somebody wants",
+            got="it is wanted" if wanted else "it is not",
+            remedy=f"stoker network {_GOING.get(kind) or _COMING.get(kind, 'create')} changes what is wanted, and submits this",
         )
 
 

@@ -5,7 +5,7 @@ Whoever changes a network holds its row, so the next one who plans steps for it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from psycopg import errors
@@ -25,13 +25,21 @@ _MAC_TRIES: Final = 16
 _CREATING: Final = 0x53544F4E45  # one creation at a time: each compares its prefix with all others
 
 _VIEW: LiteralString = """
-select n.name, n.vni, text(n.prefix) as prefix, n.gateway_node,
+select n.name, n.vni, text(n.prefix) as prefix, n.gateway_node, n.wanted,
     array(select m.node from network_nodes m where m.network = n.name order by 1) as nodes,
     coalesce((select jsonb_agg(jsonb_build_object('id', i.id, 'name', i.name, 'node', i.node, 'namespace', i.namespace,
         'mac', i.mac, 'address', host(i.address), 'floating', (select host(f.address) from floating_addresses f
         where f.interface_id = i.id)) order by i.id) from interfaces i where i.network = n.name and i.wanted), '[]') as interfaces
 from networks n where n.name = %(network)s and (n.wanted or %(unwanted)s)
 """
+_FOUND: LiteralString = "select gateway_node from networks where name = %(name)s and (wanted or %(going)s)"
+_HELD: LiteralString = _FOUND + " for update"
+_WANTED: Final[dict[str, LiteralString]] = {
+    "network": "select 1 from networks where name = %(network)s and wanted",
+    "interface": "select 1 from interfaces where network = %(network)s and name = %(part)s and wanted",
+    "floating": "select 1 from floating_addresses f join interfaces i on i.id = f.interface_id"
+    " where i.network = %(network)s and f.address = %(part)s::inet",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +75,13 @@ def create(connection: Connection, name: str, prefix: str, gateway_node: str) ->
     return Spread(name, (gateway_node,), gateway_node)
 
 
-def spread(connection: Connection, network: str, *, changing: bool = True) -> Spread:
-    """Where a wanted network is. Changing it: held until the transaction ends. Refused: there is no such network."""
+def spread(connection: Connection, network: str, *, changing: bool = True, going: bool = False) -> Spread:
+    """Where a network is that is wanted, or also one that is `going`. Changing it: held until the transaction ends.
+
+    Refused: there is no such network.
+    """
     netnames.name("network", network)
-    row = connection.execute(
-        "select gateway_node from networks where name = %(name)s and wanted" + (" for update" if changing else ""),
-        {"name": network},
-    ).fetchone()
+    row = connection.execute(_HELD if changing else _FOUND, {"name": network, "going": going}).fetchone()
     if row is None:
         raise Refused(
             f"network {network}",
@@ -86,8 +94,8 @@ def spread(connection: Connection, network: str, *, changing: bool = True) -> Sp
 
 
 def unwant(connection: Connection, network: str) -> Spread:
-    """Want the network gone. Refused while it has interfaces."""
-    found = spread(connection, network)
+    """Want the network gone; once more, if it is going: a deletion may have failed. Refused while it has interfaces."""
+    found = spread(connection, network, going=True)
     plugged = connection.execute(
         "select name from interfaces where network = %(name)s and wanted order by 1", {"name": network}
     ).fetchall()
@@ -173,22 +181,40 @@ def plug(
 
 
 def unplug(connection: Connection, network: str, name: str) -> tuple[Spread, str]:
-    """Want an interface gone, and its floating address with it; the node where it is."""
+    """Want an interface gone, and its floating address with it; the node where it is. Once more, if it is going."""
+    netnames.name("interface", name)
     found = spread(connection, network)
     row = connection.execute(
         "update interfaces set wanted = false where network = %(network)s and name = %(name)s and wanted returning id, node",
         {"network": network, "name": name},
     ).fetchone()
     if row is None:
-        raise _no_interface(network, name)
-    connection.execute("delete from floating_addresses where interface_id = %(id)s", {"id": row["id"]})
-    return found, row["node"]
+        going = interface_node(connection, network, name)
+        if not going:
+            raise _no_interface(network, name)
+        return found, going
+    given_up = connection.execute(
+        "delete from floating_addresses where interface_id = %(id)s returning host(address) as address",
+        {"id": row["id"]},
+    ).fetchall()
+    return replace(found, given_up=tuple(one["address"] for one in given_up)), row["node"]
 
 
 def add_floating(connection: Connection, network: str, name: str, address: str) -> Spread:
-    """Want an address of the underlay to stand for an interface."""
-    netnames.address(address)
+    """Want an address of the underlay to stand for an interface. Refused: it is one inside a network, or taken."""
+    netnames.name("interface", name)
+    netnames.floating_address(address)
     found = spread(connection, network)
+    inside = connection.execute(
+        "select name, text(prefix) as prefix from networks where prefix >>= %(address)s::inet", {"address": address}
+    ).fetchone()
+    if inside is not None:
+        raise Refused(
+            f"floating address {address} for {network}/{name}",
+            expected="an address of the underlay",
+            got=f"one of network {inside['name']} ({inside['prefix']})",
+            remedy="choose one that the nodes' own network routes to them",
+        )
     row = connection.execute(
         "select id from interfaces where network = %(network)s and name = %(name)s and wanted",
         {"network": network, "name": name},
@@ -236,6 +262,12 @@ def interface_node(connection: Connection, network: str, name: str) -> str:
     return row["node"] if row else ""
 
 
+def wants(connection: Connection, family: str, network: str, part: str) -> bool:
+    """Whether somebody wants what a target of this family (network, interface, floating) names."""
+    found = connection.execute(_WANTED[family], {"network": network, "part": part or None}).fetchone()
+    return found is not None
+
+
 def view(db: Database, network: str, node: str, underlay: Underlay) -> NetworkView | None:
     """The network as it should be on this node; None when nobody wants it."""
     row = db.row(_VIEW, network=network, unwanted=False)
@@ -266,12 +298,6 @@ def view(db: Database, network: str, node: str, underlay: Underlay) -> NetworkVi
 def port_name(interface_id: int) -> str:
     """What the interface is called on its node: a number is never used again, a name may be."""
     return f"if-{interface_id}"
-
-
-def plugged(db: Database, network: str, name: str) -> str | None:
-    """The port of the wanted interface of this name."""
-    row = db.row("select id from interfaces where network = %(n)s and name = %(i)s and wanted", n=network, i=name)
-    return port_name(row["id"]) if row else None
 
 
 def unwanted_ports(db: Database, network: str, node: str, name: str) -> list[str]:

@@ -29,6 +29,23 @@ _RECENT: LiteralString = (
     " and (%(target)s::text is null or target = %(target)s or starts_with(target, %(target)s || '/'))"
     " and (%(kind)s::text is null or kind = %(kind)s) order by id desc limit %(limit)s"
 )
+# A run names who led it alone. Who follows it, and is served by it now, is known by its key: it began when his turn was.
+_RUNS: LiteralString = """
+with o as (
+    select id, coalesce((select max((e ->> 'ended_at')::timestamptz) from jsonb_array_elements(trail) e), queued_at) as since
+    from operations where id = %(id)s
+), found as (
+    select r.* from o join runs r on r.operation_id = o.id
+    union
+    select r.* from o join runs r on r.state = 'running' and r.key = %(key)s and r.began_at >= o.since
+) select id as run, operation_id as led_by, task_id, task, state, attempt, queue, served, lane_wait_s, began_at, ended_at, error
+from found where not exists (select 1 from operations p, jsonb_array_elements(p.trail) e
+    where p.id = %(id)s and (e ->> 'run')::bigint = found.id) order by id
+"""
+_LIVE: LiteralString = (
+    "select state, count(*)::int as count, max(extract(epoch from clock_timestamp() - submitted_at))::float as oldest_s"
+    " from operations where ended_at is null group by state order by state"
+)
 _PRUNE: LiteralString = (
     "with a as (delete from operations where id = any(array(select id from operations where ended_at < now() - %(keep)s"
     " order by ended_at limit %(at_most)s for update skip locked)) returning 1), b as (delete from runs where id = any(array("
@@ -222,16 +239,32 @@ def lose_runs(db: Database, at_most: int) -> int:
 
 def await_end(db: Database, operation: int) -> bool | None:
     """Whether it has ended; if not, its end is told from here on to whoever listens. None when it is unknown."""
-    row = db.row(
-        "update operations set awaited = awaited or ended_at is null where id = %(id)s returning ended_at is not null as ended",
-        id=operation,
-    )
+    row = db.row("select ended_at is not null as ended, awaited from operations where id = %(id)s", id=operation)
+    if row is not None and not row["ended"] and not row["awaited"]:
+        # Waits for whoever is ending it just now, and then knows. Those who come later only look.
+        row = db.row(
+            "update operations set awaited = ended_at is null where id = %(id)s returning ended_at is not null as ended",
+            id=operation,
+        )
     return None if row is None else bool(row["ended"])
 
 
 def show(db: Database, operation: int) -> Row | None:
     """All that is known of one operation: its steps, who ran them, what it waits for and who waits for it."""
     return db.row("select * from every_operation where id = %(id)s", id=operation)
+
+
+def runs_beside(db: Database, operation: int, key: str | None) -> list[Row]:
+    """Runs for an operation that its trail does not have: under way, lost, or ended after it was cancelled.
+
+    `key` is that of its step, if one may be under way that another operation led.
+    """
+    return db.rows(_RUNS, id=operation, key=key)
+
+
+def live(db: Database) -> list[Row]:
+    """How many operations have not ended, by state, and for how long the oldest has not."""
+    return db.rows(_LIVE)
 
 
 def recent(

@@ -73,6 +73,11 @@ def ways() -> Way:
     return Way("user_namespace", "a user namespace may have networks of its own")
 
 
+def may_change() -> bool:
+    """Whether this process may change the network that it is in."""
+    return _has(_CAP_NET_ADMIN)
+
+
 @contextmanager
 def sandbox() -> Iterator[Sandbox]:
     """A place to make networks in, until the end of the block.

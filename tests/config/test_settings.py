@@ -50,8 +50,20 @@ def test_every_key_of_the_default_file_is_the_default_of_the_code() -> None:
     # What the file says and what leaving it out means are the same, so the file documents the code.
     with profiles.in_force(DEFAULT_FILE):
         written = load()
-    for section in ("schedule", "timeouts", "backoff", "bounds", "history", "launcher", "flower"):
-        assert getattr(written, section) == Settings.model_fields[section].default, section
+    for section in (
+        "schedule",
+        "timeouts",
+        "backoff",
+        "bounds",
+        "history",
+        "launcher",
+        "flower",
+        "network",
+        "operations",
+    ):
+        assert getattr(written, section) == Settings.model_fields[section].get_default(call_default_factory=True), (
+            section
+        )
 
 
 def test_a_ladder_that_holds_is_accepted(read: Load) -> None:
@@ -88,6 +100,51 @@ def test_a_claim_may_not_wait_longer_than_the_task_it_waits_in(read: Load) -> No
     said = refusal(read, timeouts={"claim_wait_max_s": 300.0})
     assert "timeouts.claim_wait_max_s = 300 s" in said
     assert "timeouts.task_soft_limit_s = 300 s" in said
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            {"operations": {"lease_s": 40.0}},
+            ("lease_s 40 + schedule.sweep_s 10 + operations.look_s 15 = 65 s", "at most 60 s", "lower one of them"),
+        ),
+        ({"operations": {"look_s": 36.0}}, ("operations.look_s 36 = 61 s", "at most 60 s")),
+        ({"schedule": {"sweep_s": 31.0}}, ("schedule.sweep_s 31 + operations.look_s 15 = 61 s", "at most 60 s")),
+        (
+            {"operations": {"lease_s": 10.0}, "timeouts": {"task_soft_limit_s": 10.0, "claim_wait_max_s": 5.0}},
+            ("operations.lease_s = 10 s", "timeouts.task_soft_limit_s = 10 s", "raise the second or lower the first"),
+        ),
+        (
+            {"timeouts": {"visibility_s": 40.0}},
+            (
+                "operations.lease_s 15 + schedule.sweep_s 10 + operations.look_s 15 = 40 s",
+                "timeouts.visibility_s = 40 s",
+            ),
+        ),
+    ],
+)
+def test_what_a_dead_worker_had_is_handed_over_in_time(
+    read: Load, sections: dict[str, Any], said: tuple[str, ...]
+) -> None:
+    refused = refusal(read, **sections)
+    for words in said:
+        assert words in refused
+
+
+def test_the_longest_hand_over_there_may_be_is_accepted(read: Load) -> None:
+    settings = read(operations={"lease_s": 25.0, "look_s": 25.0}, schedule={"sweep_s": 10.0})
+    assert settings.operations.lease_s + settings.operations.look_s + settings.schedule.sweep_s == 60.0
+
+
+def test_a_node_is_added_to_the_network_by_its_section(read: Load) -> None:
+    nodes = {"n1": {"address": "10.0.0.1"}, "n2": {"address": "10.0.0.2"}}
+    settings = read(network={"nodes": nodes})
+    assert {queue for queue in settings.all_queues if queue.endswith("@n2")} == {
+        "user_waiting@n2",
+        "user_facing@n2",
+        "background@n2",
+    }
 
 
 @pytest.mark.parametrize(("one", "same"), [("16384Mi", "16Gi"), ("1024", "1Ki"), ("0.5Gi", "512Mi"), ("1M", "1000k")])

@@ -27,6 +27,8 @@ DOCUMENT = {
     },
     "tenants": {"caps": {"capped": {"max_workers": 1}}},
     "backoff": {"first_s": 2.0, "max_s": 60.0},
+    "operations": {"lease_s": 3.0, "look_s": 3.0},
+    "network": {"nodes": {f"node{n}": {"address": f"10.99.0.{n}", "namespace": f"play{n}"} for n in (1, 2, 3)}},
 }
 
 
@@ -38,3 +40,13 @@ def deployment(servers: Servers) -> Iterator[Deployment]:
         for family, kind in running.settings.profiles.items():
             running.until_idle(family, kind.floor, within_s=READY_DELAY_S + 60)
         yield running
+
+
+@pytest.fixture(scope="session")
+def desk(deployment: Deployment) -> str:
+    """A network of 10.210.0.0/24 with an interface, web1 on node2."""
+    networks, operations = deployment.context.networks, deployment.context.operations
+    networks.create("desk", "10.210.0.0/24")
+    operation, row = networks.plug("desk", "web1", "node2")
+    assert (row["address"], operations.wait(operation.id, 30)["state"]) == ("10.210.0.2", "succeeded")
+    return "desk"

@@ -64,6 +64,9 @@ def test_status_shows_workers_queues_and_profiles(read: dict[tuple[str, bool], E
     assert {node.split("@")[0] for node in seen["celery_workers"]} == {"control", "spawn", "user"}
     assert set(seen["queues"]) == {"control", "user_waiting", "user_facing", "spawn", "background"}
     assert {row["family"] for row in seen["profiles"]} == set(deployment.settings.profiles)
+    assert set(seen["node_queues"]) == set(deployment.settings.network.nodes)
+    assert set(seen["node_queues"]["node1"]) == {"user_waiting", "user_facing", "background"}
+    assert isinstance(seen["operations"], list)
 
 
 def test_no_key_of_a_worker_is_printed(read: dict[tuple[str, bool], Ended], deployment: Deployment) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +24,7 @@ from tasks.celery_app import configuration
 from tasks.context import Context
 from tasks.draining import empty_pool
 from tasks.engines import wipe
-from tasks.services import services
+from tasks.services import Service, services
 from tasks.supervisor import RestartPolicy
 from tasks.up import Stack
 from tests.support import profiles
@@ -120,14 +120,23 @@ class Deployment:
 
 
 @contextmanager
-def deployed(servers: Servers, document: Document, *, without: Sequence[str] = (FLOWER,)) -> Iterator[Deployment]:
+def deployed(
+    servers: Servers,
+    document: Document,
+    *,
+    without: Sequence[str] = (FLOWER,),
+    twice: Sequence[str] = (),
+    placed: Callable[[Sequence[Service], Settings], list[Service]] = lambda services, _: list(services),
+) -> Iterator[Deployment]:
     """A deployment of these settings, up for the time of the block; afterwards no process of it is left."""
     with ExitStack() as down:
         state_dir = Path(tempfile.mkdtemp(prefix="stoker-test-", dir="/var/tmp"))
         state_dir.chmod(0o711)
         down.callback(shutil.rmtree, state_dir, ignore_errors=True)
         database_url = down.enter_context(servers.database())
-        with started(state_dir, database_url, servers.redis_apart(), document, without=without) as deployment:
+        with started(
+            state_dir, database_url, servers.redis_apart(), document, without=without, twice=twice, placed=placed
+        ) as deployment:
             down.callback(wipe, deployment.settings.locations)
             yield deployment
 
@@ -140,8 +149,10 @@ def started(
     document: Document,
     *,
     without: Sequence[str] = (FLOWER,),
+    twice: Sequence[str] = (),
+    placed: Callable[[Sequence[Service], Settings], list[Service]] = lambda services, _: list(services),
 ) -> Iterator[Deployment]:
-    """The deployment of a state folder that may have held one before."""
+    """The deployment of a state folder that may have held one before; services named in `twice` have a companion."""
     ports = {"first_port": _next_ports(), "ports": PORTS_EACH}
     config = profiles.write(state_dir / "stoker.toml", {**QUICK, "launcher": {"process": ports}, **document})
     settings = profiles.settings_of(config, state_dir=state_dir, database_url=database_url, redis_url=redis_url)
@@ -154,6 +165,7 @@ def started(
         for service in services(settings)
         if service.name not in without
     ]
+    wanted += [_companion(service) for service in wanted if service.name in twice]
     said: list[str] = []
 
     def ping(nodes: Sequence[str], timeout_s: float) -> set[str]:
@@ -170,7 +182,7 @@ def started(
         settings,
         prepare=context.prepare,
         on_stop=empty,
-        services=wanted,
+        services=placed(wanted, settings),
         ping=ping,
         say=said.append,
         policy=RestartPolicy(first_s=0.1, max_s=1.0),
@@ -179,10 +191,19 @@ def started(
     with ExitStack() as down:
         down.callback(app.close)
         down.callback(context.db.close)
+        down.callback(context.operations.close)
         with stack:
             stack.wait_ready(READY_S)
             yield Deployment(config, settings, context, stack, said)
+            context.operations.close()
         context.hints._redis.connection_pool.disconnect(inuse_connections=False)
+
+
+def _companion(service: Service) -> Service:
+    name = f"{service.name}-too"
+    node = f"{name}@%h"
+    argv = tuple(node if part == service.node else part for part in service.argv)
+    return dataclasses.replace(service, name=name, argv=argv, node=node)
 
 
 def _next_ports() -> int:

@@ -151,8 +151,9 @@ begin
         return query select 'lost', null::bigint, null;
         return;
     end if;
-    v_entry := jsonb_build_object('run', v_run.id, 'task', v_run.task, 'state', p_state, 'attempt', v_run.attempt,
-        'queue', v_run.queue, 'lane_wait_s', v_run.lane_wait_s, 'began_at', v_run.began_at, 'ended_at', v_run.ended_at);
+    v_entry := jsonb_strip_nulls(jsonb_build_object('run', v_run.id, 'task', v_run.task, 'state', p_state,
+        'attempt', v_run.attempt, 'queue', v_run.queue, 'lane_wait_s', v_run.lane_wait_s, 'began_at', v_run.began_at,
+        'ended_at', v_run.ended_at, 'error', left(p_error, 300)));
     perform 1 from operations o where o.id = any (p_ids) order by o.id for update;
     with moved as (
         update operations o set seen_at = now(),

@@ -1,0 +1,39 @@
+"""Commands and Celery tasks of a deployment, as their callers meet them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+from typing import Any
+
+import pytest
+
+from tasks.cli import main
+from tests.support.deployment import Deployment
+
+Ended = subprocess.CompletedProcess[str]
+
+
+def here(deployment: Deployment, *arguments: str) -> Ended:
+    """The command in this process, on this deployment: most of a second of each other command is its start."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr("sys.argv", ["stoker", *arguments])
+        patch.setattr("tasks.context._current", deployment.context)
+        patch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as ended:
+            main()
+    code = ended.value.code
+    return Ended(arguments, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+def words(ended: Ended) -> str:
+    """What it said, whatever the width and the frame that it was said in."""
+    return " ".join((ended.stdout + ended.stderr).replace("│", " ").split())
+
+
+def call(deployment: Deployment, task: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """The Celery task, by its name, in a worker."""
+    answer: dict[str, Any] = deployment.context.app.send_task(task, args, kwargs).get(timeout=60)
+    return answer
