@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 
 import psycopg
@@ -13,20 +12,12 @@ from sqlalchemy import create_engine, inspect
 
 from config.ladder import broken_rungs
 from config.settings import Settings, load, python_command
-from scheduler.redis.hints import connect
+from scheduler.redis.connection import connect
 from scheduler.store.migrate import sqlalchemy_url
-from scheduler.store.tables import metadata
+from scheduler.store.schema import metadata
+from tasks.cli import network_checks
+from tasks.cli.check import Check
 from tasks.engines import check_postgres, check_redis
-
-
-@dataclass(frozen=True)
-class Check:
-    """One assumption: whether it holds, what was found, and what to do if not."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str = ""
 
 
 def examine() -> Iterator[Check]:
@@ -46,6 +37,8 @@ def examine() -> Iterator[Check]:
         return
     yield Check("settings", ok=True, found=f"{len(settings.profiles)} profiles: {', '.join(settings.profiles)}")
     yield from _profiles(settings)
+    yield network_checks.leases(settings)
+    yield from network_checks.networks(settings.network)
     yield _attempt("postgresql", lambda: _postgres(settings), "start it with `stoker up`, or mend STOKER_DATABASE_URL")
     yield _attempt("schema", lambda: _schema(settings), "run `stoker migrate`")
     yield _attempt("redis", lambda: _redis(settings), "start it with `stoker up`, or mend STOKER_REDIS_URL")

@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Warm workers for many tenants, on Celery.",
+    help="Warm workers for many tenants, and operations on networks, on Celery.",
 )
 
 
@@ -66,7 +66,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 @app.command()
 def status(as_json: JsonFlag = False) -> None:
-    """Celery workers, queues and the pool, as they are now."""
+    """Celery workers, queues, operations and the pool, as they are now."""
     from tasks.cli.status import look, show  # noqa: PLC0415 - as in `up`
     from tasks.context import current  # noqa: PLC0415
 
@@ -97,13 +97,21 @@ def events(
 
 def main() -> None:
     """The console script. Errors that are answers end in one line and an exit code, not in a traceback."""
-    from tasks.cli.pool import app as pool_app  # noqa: PLC0415 - reads the settings: their errors are shown below
-
     try:
-        app.add_typer(pool_app, name="pool")
+        _add_groups()
         app()
     except (StokerError, SettingsError) as error:
         raise SystemExit(fail(error, as_json="--json" in sys.argv).exit_code) from None
+
+
+def _add_groups() -> None:
+    from tasks.cli.networks import app as network_app  # noqa: PLC0415 - these read the settings: `main` shows their errors
+    from tasks.cli.operations import app as operation_app  # noqa: PLC0415
+    from tasks.cli.pool import app as pool_app  # noqa: PLC0415
+
+    if not app.registered_groups:
+        for name, group in {"pool": pool_app, "network": network_app, "op": operation_app}.items():
+            app.add_typer(group, name=name)
 
 
 def _say_emptied(stopped: int) -> None:

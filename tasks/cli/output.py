@@ -19,6 +19,10 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.
 console = Console()
 errors = Console(stderr=True)
 
+# The exit codes that are answers, beside 0 and the 1 of an error.
+NOT_NOW: Final = 3  # there was none, or not in time: asking again may help
+ENDED_BADLY: Final = 4  # what was waited for has failed, or was cancelled
+
 STATE_COLOURS: Final = {
     "spawning": "yellow",
     "idle": "green",
@@ -28,7 +32,14 @@ STATE_COLOURS: Final = {
     "draining": "dim",
     "retired": "dim",
     "lost": "red",
+    "waiting": "yellow",
+    "queued": "yellow",
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "dim",
 }
+_MINUTE_S: Final = 60
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever a command found
@@ -38,9 +49,7 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - whatever a command found
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """A table of the rows' columns; says so when there is none."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    table = plain_table(title)
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     count = 0
@@ -48,6 +57,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, 
         table.add_row(*(cell(column, row.get(column)) for column in columns))
         count += 1
     console.print(table if count else Text(f"{title}: none", style="dim"))
+
+
+def plain_table(title: str | None = None) -> Table:
+    """An empty table in the one style there is."""
+    return Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
 
 
 def cell(column: str, value: Any) -> Text:  # noqa: ANN401 - any column
@@ -61,6 +77,19 @@ def cell(column: str, value: Any) -> Text:  # noqa: ANN401 - any column
     if isinstance(value, dict):
         return Text(" ".join(f"{key}={part}" for key, part in value.items() if part is not None))
     return Text(str(value), style=STATE_COLOURS.get(str(value), "") if column == "state" else "")
+
+
+def duration(seconds: float | None) -> str:
+    """A time span as people read it: 12 ms, 3.45 s, 2 min 5 s."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _MINUTE_S:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), _MINUTE_S)
+    hours, minutes = divmod(minutes, _MINUTE_S)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def fail(error: Exception, *, as_json: bool = False, code: int = 1) -> typer.Exit:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import redis
 from kombu.exceptions import OperationalError
 
-from config.names import QUEUES
-from scheduler.redis.hints import connect
-from scheduler.store import status
-from tasks.cli import views
+from config.names import OPERATION_QUEUES, QUEUES, node_queue
+from scheduler.redis.connection import connect
+from scheduler.store import operations, status
+from tasks.cli import operation_views, views
 from tasks.cli.output import console, print_table
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> dict[str, Any]:
-    """Celery workers that answer within a second, messages by queue, and the pool."""
+    """Celery workers that answer within a second, messages by queue, operations that have not ended, and the pool."""
     nodes = celery_queues(context)
     return {
         "celery_workers": {node: sorted(queue["name"] for queue in queues) for node, queues in sorted(nodes.items())},
-        "queues": queue_lengths(context),
+        **queue_lengths(context),
+        "operations": operations.live(context.db),
         "profiles": status.pool(context.db),
         "nodes": status.nodes(context.db),
         "tenants": status.tenants(context.db),
@@ -37,13 +38,22 @@ def celery_queues(context: Context) -> dict[str, Any]:
         return {}
 
 
-def queue_lengths(context: Context) -> dict[str, int | None]:
-    """Messages waiting in each queue; None when Redis does not answer."""
+def queue_lengths(context: Context) -> dict[str, dict[str, Any]]:
+    """Messages waiting in each queue, and in those that only one node's workers serve; None when Redis does not answer."""
+    names = context.settings.all_queues
+    lengths: dict[str, int | None] = dict.fromkeys(names)
     try:
-        client = connect(context.settings.redis_client_url)
-        return {queue: int(client.llen(queue)) for queue in QUEUES}
+        with connect(context.settings.redis_client_url).pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(name)
+            lengths = dict(zip(names, map(int, pipe.execute()), strict=True))
     except redis.RedisError:
-        return dict.fromkeys(QUEUES)
+        pass
+    nodes = {
+        node: {queue: lengths[node_queue(queue, node)] for queue in OPERATION_QUEUES}
+        for node in context.settings.network.nodes
+    }
+    return {"queues": {queue: lengths[queue] for queue in QUEUES}, "node_queues": nodes}
 
 
 def show(context: Context) -> None:
@@ -52,4 +62,7 @@ def show(context: Context) -> None:
     workers = [{"worker": node, "queues": ", ".join(queues)} for node, queues in seen["celery_workers"].items()]
     print_table("celery workers", ("worker", "queues"), workers)
     print_table("queues", ("queue", "waiting"), [{"queue": q, "waiting": n} for q, n in seen["queues"].items()])
+    nodes = [{"node": node, **lengths} for node, lengths in seen["node_queues"].items()]
+    print_table("queues of nodes", ("node", *OPERATION_QUEUES), nodes)
+    console.print(operation_views.live(seen["operations"]))
     console.print(views.pool(context.db))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from scheduler.store import status
 from scheduler.store.database import Database
-from tasks.cli.output import STATE_COLOURS, cell
+from tasks.cli.output import STATE_COLOURS, cell, plain_table
 
 # In as few letters as fit all of them into eighty columns.
 _STATES: Final = {
@@ -30,7 +28,7 @@ def pool(db: Database) -> RenderableType:
 
 
 def _profiles(rows: list[dict[str, Any]]) -> RenderableType:
-    table = _table("profiles")
+    table = plain_table("profiles")
     for column in ("profile", "floor", "max", *_STATES.values(), "wait", "oldest", "note"):
         table.add_column(column, justify="left" if column in {"profile", "note"} else "right")
     for row in rows:
@@ -58,7 +56,7 @@ def _note(row: dict[str, Any]) -> Text:
 
 
 def _nodes(rows: list[dict[str, Any]]) -> RenderableType:
-    table = _table("nodes, longest seen first")
+    table = plain_table("nodes, longest seen first")
     for column in ("node", "first seen", "workers", "idle", "cordoned"):
         table.add_column(column)
     for row in rows:
@@ -69,15 +67,9 @@ def _nodes(rows: list[dict[str, Any]]) -> RenderableType:
 
 def _tenants(rows: list[dict[str, Any]]) -> RenderableType:
     shown = [row for row in rows if row["live"] or row["max_workers"]]
-    table = _table("tenants")
+    table = plain_table("tenants")
     for column in ("tenant", "claims", "cap"):
         table.add_column(column)
     for row in shown:
         table.add_row(row["name"], str(row["live"]), str(row["max_workers"] or "none"))
     return table if shown else Text("tenants: none holds a claim", style="dim")
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
