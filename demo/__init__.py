@@ -1,1 +1,1 @@
-"""The demo's workers: a DuckDB server over a public data set, and an echo with the same manners."""
+"""The demo: a deployment of its own, networks and workers on it, and a report of what held."""

@@ -10,6 +10,7 @@ import psutil
 from tasks import processes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tasks.launchers.base import Launcher
@@ -23,8 +24,12 @@ class Processes:
 
     def look(self) -> None:
         """Remember every descendant that runs now."""
-        for child in psutil.Process().children(recursive=True):
-            if (process := processes.look(child.pid)) is not None:
+        self.remember(child.pid for child in psutil.Process().children(recursive=True))
+
+    def remember(self, pids: Iterable[int]) -> None:
+        """Remember these, who descend from nobody any more."""
+        for pid in pids:
+            if (process := processes.look(pid)) is not None:
                 self._seen.add(process.identity)
 
     def left(self, launcher: Launcher, pool_id: str) -> list[int]:

@@ -6,6 +6,10 @@ Two clocks: `*_s` counts seconds since the run began, by this process; `*_at` is
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from demo.network.record import NetworkRecording
 
 STATES = ("idle", "spawning", "activating", "active", "hot_idle", "stopping")
 
@@ -138,3 +142,4 @@ class Recording:
     seen: Observations
     history: History
     machine: dict[str, str | int | float]
+    network: NetworkRecording

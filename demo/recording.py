@@ -1,9 +1,10 @@
-"""One run from nothing to nothing: the data set, the stack, the ramp, what the database remembers, the stack's end."""
+"""One run from nothing to nothing: the data set, the stack, networks, the ramp, what is remembered, the stack's end."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ from demo.dataset import ensure_dataset
 from demo.doors import PROFILE
 from demo.journal import TimedDatabase
 from demo.machine import machine_facts
+from demo.network.play import play_networks
 from demo.processes import Processes, end_leftovers
 from demo.queries import right_answers
 from demo.ramp import TENANTS, Ramp
@@ -23,7 +25,7 @@ from demo.tenant import Stage
 from tasks.context import Context
 from tasks.draining import empty_pool
 from tasks.engines import wipe
-from tasks.services import FLOWER_ADDRESS, FLOWER_USER, flower_password_file
+from tasks.services import FLOWER_ADDRESS, FLOWER_USER, flower_password_file, services
 from tasks.up import Stack
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from config.settings import Settings
     from demo.journal import Journal
+    from demo.network.ground import Ground
     from demo.screen import Screen
 
 READY_S_MAX: Final = 60.0
@@ -38,8 +41,8 @@ READY_S_MAX: Final = 60.0
 CONNECTIONS: Final = TENANTS + 10
 
 
-def record(settings: Settings, screen: Screen, journal: Journal) -> Recording:
-    """Play the ramp on a deployment of its own. Afterwards none of its processes is left, however it ends.
+def record(settings: Settings, ground: Ground, screen: Screen, journal: Journal) -> Recording:
+    """Play everything on a deployment of its own. Afterwards nothing of it is left, however it ends.
 
     Raises:
         KeyboardInterrupt: a stop signal came.
@@ -66,19 +69,39 @@ def record(settings: Settings, screen: Screen, journal: Journal) -> Recording:
     def on_stop() -> None:
         stage.over.set()
         processes.look()
+        context.operations.close()
         empty_pool(context)
         if not context.launcher.list(context.pool_id):
             note.unlink()
         context.db.close()
 
-    stack = Stack(settings, prepare=prepare, on_stop=on_stop, say=screen.say, durable=False)
+    stacks: list[Stack] = []  # the one, once there is a place for it
+
+    def force() -> None:
+        for one in stacks:
+            one.force()
+
     screen.phase("engines and services start")
-    with StopSignals(stack.force) as signals, stack:
+    with StopSignals(force) as signals, ExitStack() as down:
+        site = down.enter_context(ground.opened())
+        down.callback(lambda: processes.remember(site.pids()))
+        stack = Stack(
+            settings,
+            prepare=prepare,
+            on_stop=on_stop,
+            services=site.services(services(settings), settings),
+            say=screen.say,
+            durable=False,
+        )
+        stacks.append(stack)
+        down.enter_context(stack)
         kind = settings.profiles[PROFILE]
         with signals.leaving(), Sampler(settings.database_dsn, kind.name, journal, screen.show) as sampler:
             screen.note(f"Flower: http://{FLOWER_ADDRESS}:{settings.flower.port} as user {FLOWER_USER},")
             screen.note(f"  password in {flower_password_file(settings.locations)}, while this runs")
+            screen.note(ground.words)
             stack.wait_ready(READY_S_MAX)
+            network = play_networks(context, ground, site, stage.over, screen.phase)
             ramp = Ramp(context, kind, stage, sampler, screen.phase)
             burst, back_at_floor = ramp.run()
             processes.look()
@@ -100,6 +123,7 @@ def record(settings: Settings, screen: Screen, journal: Journal) -> Recording:
         seen=journal.seen,
         history=history,
         machine=machine,
+        network=network,
     )
 
 

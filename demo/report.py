@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.judgement import held
+from demo.network.words import network_rows
 from demo.report_page import page
 from demo.words import spread
 
@@ -31,21 +32,40 @@ _TIMES: Final = {
 _COUNTS: Final = ("claims", "queries", "peak_workers", "reaped")
 
 
-def write_report(folder: Path, run: Recording, figures: dict[str, Any], checks: list[Check]) -> dict[str, Any]:
+def write_report(
+    folder: Path, run: Recording, figures: dict[str, Any], networks: dict[str, Any], checks: list[Check]
+) -> dict[str, Any]:
     """Write both files; the document of demo-report.json."""
-    document = report_document(run, figures, checks)
+    document = report_document(run, figures, networks, checks)
     (folder / JSON_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    (folder / HTML_NAME).write_text(page(run, figures, checks), encoding="utf-8")
+    (folder / HTML_NAME).write_text(page(run, figures, networks, checks), encoding="utf-8")
     return document
 
 
-def report_document(run: Recording, figures: dict[str, Any], checks: list[Check]) -> dict[str, Any]:
+def violations(run: Recording) -> dict[str, list[str]]:
+    """What must not happen and did, in words."""
+    return {
+        "failures": run.seen.failures,
+        "wrong_results": run.seen.wrong_results,
+        "operations": [
+            f"operation {one.id}, {one.kind} of {one.target}, {one.state}: {one.error}"
+            for one in run.network.operations
+            if one.state != "succeeded"
+        ],
+        "lost_updates": [str(difference) for difference in run.network.differences],
+    }
+
+
+def report_document(
+    run: Recording, figures: dict[str, Any], networks: dict[str, Any], checks: list[Check]
+) -> dict[str, Any]:
     """What demo-report.json holds: the figures, their judgement, and the samples behind the first plot."""
     return {
         "pool": figures,
+        "network": networks,
         "held": held(checks),
         "checks": [asdict(check) for check in checks],
-        "violations": {"failures": run.seen.failures, "wrong_results": run.seen.wrong_results},
+        "violations": violations(run),
         "began": run.began,
         "wall_s": round(run.wall_s, 1),
         "machine": run.machine,
@@ -57,7 +77,7 @@ def report_document(run: Recording, figures: dict[str, Any], checks: list[Check]
     }
 
 
-def summary(figures: dict[str, Any], checks: list[Check]) -> Table:
+def summary(figures: dict[str, Any], networks: dict[str, Any], checks: list[Check]) -> Table:
     """The checks and latencies as a table for a terminal."""
     table = Table(box=SIMPLE_HEAD, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("")
@@ -79,4 +99,7 @@ def summary(figures: dict[str, Any], checks: list[Check]) -> Table:
         table.add_row(what, spread(measured), "", Text(f"p50 / p99 of {measured['n']}", "dim"))
     for name in _COUNTS:
         table.add_row(name.replace("_", " "), f"{figures[name]:,}", "", "")
+    table.add_section()
+    for row in network_rows(networks):
+        table.add_row(row.what, row.got, "", Text(row.of, "dim"))
     return table

@@ -80,8 +80,8 @@ class Curve:
     values_ms: Sequence[float]
 
 
-def claim_latency(curves: Sequence[Curve]) -> str:
-    """The share of claims served within a time, on a logarithmic axis, a curve for each kind of claim."""
+def latency(curves: Sequence[Curve], axis: str = "time from asking to holding") -> str:
+    """The share of what was done within a time, on a logarithmic axis, a curve for each kind."""
     width, height, left, right, top, bottom = 530, 330, 44, 18, 16, 44
     curves = [curve for curve in curves if curve.values_ms]
     x = Log.around([value for curve in curves for value in curve.values_ms], left, width - right)
@@ -107,8 +107,8 @@ def claim_latency(curves: Sequence[Curve]) -> str:
         # The leftmost to its left, the others by turns above and below: medians may lie close together.
         aside, anchor = (-9, "end") if place == 0 else (9, "start")
         parts.append(text(x(median) + aside, y(0.5) + (18 if place % 2 else -10), duration(median), "mark", anchor))
-    parts.append(text(width - right, height - 6, "time from asking to holding, logarithmic", "tick", "end"))
-    return drawing(width, height, parts, "Share of claims served within a time")
+    parts.append(text(width - right, height - 6, f"{axis}, logarithmic", "tick", "end"))
+    return drawing(width, height, parts, f"Share done within a time: {axis}")
 
 
 def landings(run: Recording) -> str:

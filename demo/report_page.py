@@ -6,14 +6,16 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from demo.judgement import held
+from demo.network.section import network_section
 from demo.record import STATES
-from demo.report_charts import ORIGIN_NAMES, STATE_NAMES, Curve, claim_latency, landings, pool_over_time
+from demo.report_charts import ORIGIN_NAMES, STATE_NAMES, Curve, landings, latency, pool_over_time
+from demo.report_parts import figure, key, tiles
 from demo.report_style import STYLE
 from demo.report_tables import judgement_table, times_table
 from demo.words import count, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from demo.judgement import Check
     from demo.record import Recording
@@ -25,10 +27,13 @@ _HOW: Final = (
     " to its tenant, and the statement that records it. Thirty threads share one interpreter and, with the engines, Celery, beat,"
     " Flower and all workers, the cores of this machine: the slowest claims are those that waited for a core. Slots, readiness,"
     " overlaps and landings are read from the database's history; each client's own clock is the second witness for overlaps."
+    " Steps, folds and waits of operations are read from the history too; engines and clients share this machine's clock, so a"
+    " waiter's time from the end of its operation to its return is one clock's. The starts that share nothing are the same six"
+    " on another network like the first, submitted by a context whose setting operations.coalesce is off."
 )
 
 
-def page(run: Recording, figures: dict[str, Any], checks: list[Check]) -> str:
+def page(run: Recording, figures: dict[str, Any], networks: dict[str, Any], checks: list[Check]) -> str:
     """The whole document."""
     nothing_violated = held(checks)
     parts = [
@@ -36,6 +41,7 @@ def page(run: Recording, figures: dict[str, Any], checks: list[Check]) -> str:
         _tiles(figures),
         _pool(run, figures),
         f'<div class="pair">{_latency(run, figures)}{_landings(run, figures)}</div>',
+        network_section(run.network, networks),
         judgement_table(checks),
         times_table(figures),
         f'<h2>How it was measured</h2><p class="facts">{_HOW}</p>',
@@ -66,7 +72,7 @@ def _head(run: Recording, figures: dict[str, Any], *, nothing_violated: bool) ->
 
 def _tiles(figures: dict[str, Any]) -> str:
     slots_s = figures["burst_to_slots_s"]
-    tiles = (
+    said = (
         (
             "never" if slots_s is None else f"{slots_s:.2f} s",
             f"from the burst to all {figures['slots_created']} slots, in {count(figures['reconciles_in_burst'], 'reconcile')}",
@@ -82,21 +88,20 @@ def _tiles(figures: dict[str, Any]) -> str:
             "double claims · cross-tenant uses · processes left behind",
         ),
     )
-    said = (f"<div class=tile><b>{escape(got)}</b><span>{escape(of)}</span></div>" for got, of in tiles)
-    return f'<div class="tiles">{"".join(said)}</div>'
+    return tiles(said)
 
 
 def _pool(run: Recording, figures: dict[str, Any]) -> str:
-    key = [(STATE_NAMES[state], f"var(--{state})", "") for state in STATES]
+    states = [(STATE_NAMES[state], f"var(--{state})", "") for state in STATES]
     caption = (
         f"The floor's {run.floor} workers go at once; every miss is demand, and one reconcile closes the whole deficit it sees."
         f" {figures['abandoned_asks']} later asks did not wait: their tickets live two ticks, nobody comes back for the workers,"
         " and the reaper takes that surplus on the right."
     )
-    return _figure(
+    return figure(
         "The pool by state, seconds since the burst",
         caption,
-        _key([*key, ("claims that wait", "var(--bad)", "dashed"), ("floor", "var(--ink)", "dashed")]),
+        key([*states, ("claims that wait", "var(--bad)", "dashed"), ("floor", "var(--ink)", "dashed")]),
         pool_over_time(run, figures["burst_to_slots_s"]),
     )
 
@@ -117,7 +122,7 @@ def _latency(run: Recording, figures: dict[str, Any]) -> str:
         "The share of claims served within a time; dots are medians."
         f" {figures['claims_by_celery']} more claims went by Celery task."
     )
-    return _figure("How long a claim takes", caption, _key(styles), claim_latency(curves))
+    return figure("How long a claim takes", caption, key(styles), latency(curves))
 
 
 def _landings(run: Recording, figures: dict[str, Any]) -> str:
@@ -126,23 +131,10 @@ def _landings(run: Recording, figures: dict[str, Any]) -> str:
         "Claims on idle workers go to the node seen longest ago, whose caches are warmest; the reaper takes from the newest"
         f" ({figures['reaped']} workers). Nodes are simulated, five workers each."
     )
-    return _figure("Where claims landed, by node age", caption, _key(styles), landings(run))
+    return figure("Where claims landed, by node age", caption, key(styles), landings(run))
 
 
 def _machine(run: Recording) -> str:
     facts: Mapping[str, str | int | float] = run.machine
     said = ", ".join(f"{escape(name.replace('_', ' '))} {escape(str(value))}" for name, value in facts.items())
     return f'<h2>Measured on</h2><p class="facts">{said}</p>'
-
-
-def _figure(heading: str, caption: str, key: str, drawing: str) -> str:
-    return f"<figure><h2>{escape(heading)}</h2><figcaption>{escape(caption)}</figcaption>{key}{drawing}</figure>"
-
-
-def _key(entries: Iterable[tuple[str, str, str]]) -> str:
-    """Names with their colours; dashed ones as a line."""
-    said = (
-        f'<span><i class="{style}" style="{"border-color" if style else "background"}:{colour}"></i>{escape(name)}</span>'
-        for name, colour, style in entries
-    )
-    return f'<div class="key">{"".join(said)}</div>'

@@ -12,6 +12,7 @@ STYLE: Final = """
   --idle: #57b894; --spawning: #f2b84b; --activating: #8cc8f0; --active: #2f7fc1; --hot_idle: #a58bd6;
   --stopping: #b8c0ca;
   --warm: #35a07c; --waited: #e08a1e; --reaped: #8a94a1; --statement: #5c6878;
+  --dnsmasq: #d9541e; --mesh: #2f7fc1; --plug: #35a07c;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -20,6 +21,7 @@ STYLE: Final = """
     --idle: #3c9a77; --spawning: #d29a2e; --activating: #6fb2e0; --active: #2b74b5; --hot_idle: #8a70c0;
     --stopping: #5d6774;
     --warm: #45b78f; --waited: #f0a04a; --reaped: #7b8696; --statement: #9aa6b5;
+    --dnsmasq: #f0824a; --mesh: #5fa8e0; --plug: #45b78f;
   }
 }
 * { box-sizing: border-box; }
@@ -64,6 +66,13 @@ svg .mark { font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-
 .dot.statement { fill: var(--statement); }
 .bar.warm { fill: var(--warm); } .bar.waited { fill: var(--waited); } .bar.hot_idle { fill: var(--hot_idle); }
 .bar.reaped { fill: var(--reaped); }
+.bar.submitted { fill: var(--rule); } .bar.run { fill: var(--active); }
+h2.part { font-size: 22px; line-height: 1.25; margin-top: 14px; letter-spacing: -0.01em; }
+.life { stroke: var(--soft); stroke-width: 1; opacity: 0.6; }
+.step.dnsmasq { fill: var(--dnsmasq); stroke: var(--dnsmasq); } .step.mesh { fill: var(--mesh); stroke: var(--mesh); }
+.step.plug { fill: var(--plug); stroke: var(--plug); } .step.folded { fill: var(--paper); stroke-width: 1.3; }
+.fold { stroke-width: 1; opacity: 0.75; stroke-dasharray: 2 2; }
+.fold.dnsmasq { stroke: var(--dnsmasq); } .fold.mesh { stroke: var(--mesh); } .fold.plug { stroke: var(--plug); }
 .key { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 13px; margin: 4px 0 8px; }
 .key i { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; }
 .key i.dashed { height: 0; width: 16px; border-radius: 0; border-top: 2px dashed; vertical-align: 4px; }

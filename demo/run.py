@@ -1,4 +1,4 @@
-"""`stoker demo`: a whole deployment on this machine, the cold ramp on it, and a report of what happened."""
+"""`stoker demo`: a whole deployment on this machine, networks and the cold ramp on it, and a report of what happened."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from demo.dataset import DatasetMissing
 from demo.figures import pool_figures
 from demo.journal import Journal
 from demo.judgement import held, judge
+from demo.network.figures import network_figures
+from demo.network.ground import find_ground
+from demo.network.judgement import judge_networks
 from demo.queries import DatasetWrong
 from demo.recording import record
-from demo.report import HTML_NAME, JSON_NAME, summary, write_report
+from demo.report import HTML_NAME, JSON_NAME, summary, violations, write_report
 from demo.sandbox import alone, own_settings
 from demo.screen import Screen
 from scheduler.errors import StokerError
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from config.settings import Settings
+    from demo.network.ground import Ground
 
 HELD: Final = 0
 VIOLATED: Final = 1
@@ -41,8 +45,9 @@ def run_demo(report_dir: str, *, as_json: bool) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     out = errors if as_json else console
     try:
-        with own_settings() as settings, alone(settings):
-            return _run(settings, folder, out, as_json=as_json)
+        ground = find_ground()
+        with own_settings(ground.network) as settings, alone(settings):
+            return _run(settings, ground, folder, out, as_json=as_json)
     except KeyboardInterrupt:
         out.print("broken off: everything is stopped, no report was written", style="yellow")
         return BROKEN_OFF
@@ -50,21 +55,22 @@ def run_demo(report_dir: str, *, as_json: bool) -> int:
         return fail(error, as_json=as_json).exit_code
 
 
-def _run(settings: Settings, folder: Path, out: Console, *, as_json: bool) -> int:
+def _run(settings: Settings, ground: Ground, folder: Path, out: Console, *, as_json: bool) -> int:
     journal = Journal()
     try:
         with Screen(out, journal) as screen:
-            run = record(settings, screen, journal)
+            run = record(settings, ground, screen, journal)
     except KeyboardInterrupt:
         wipe(settings.locations)
         raise
     figures = pool_figures(run)
-    checks = judge(figures)
-    document = write_report(folder, run, figures, checks)
+    networks = network_figures(run.network)
+    checks = [*judge(figures), *judge_networks(networks)]
+    document = write_report(folder, run, figures, networks, checks)
     if as_json:
         print_json(document)
-    out.print(summary(figures, checks))
-    for violation in [*run.seen.failures, *run.seen.wrong_results][:SHOWN_MAX]:
+    out.print(summary(figures, networks, checks))
+    for violation in [said for some in violations(run).values() for said in some][:SHOWN_MAX]:
         out.print(violation, style="red", soft_wrap=True, markup=False, highlight=False)
     out.print(f"report: {folder / HTML_NAME}\n        {folder / JSON_NAME}", soft_wrap=True, highlight=False)
     if not held(checks):

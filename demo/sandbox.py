@@ -19,6 +19,7 @@ from tasks.services import FLOWER_ADDRESS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from config.network import Network
     from tasks.context import Context
 
 SETTINGS_FILE: Final = Path(__file__).with_name("stoker.toml")
@@ -26,8 +27,8 @@ WORKERS_MAX: Final = 52  # what the ramp comes to, with those that are being sto
 
 
 @contextmanager
-def own_settings() -> Iterator[Settings]:
-    """The demo's settings, in force for every process started inside the block.
+def own_settings(network: Network) -> Iterator[Settings]:
+    """The demo's settings with these networks, in force for every process started inside the block.
 
     STOKER_* variables are put aside: one that named an operator's database would have the demo's profiles written there.
     """
@@ -35,11 +36,12 @@ def own_settings() -> Iterator[Settings]:
     for name in aside:
         del os.environ[name]
     os.environ["STOKER_CONFIG"] = str(SETTINGS_FILE)
+    os.environ["STOKER_NETWORK"] = network.model_dump_json()
     try:
         wanted = load()
         yield load(flower={"port": _free_port(wanted.flower.port)})
     finally:
-        del os.environ["STOKER_CONFIG"]
+        del os.environ["STOKER_CONFIG"], os.environ["STOKER_NETWORK"]
         os.environ.update(aside)
 
 

@@ -16,6 +16,7 @@ from demo.record import (
     Sample,
     WorkerRow,
 )
+from tests.demo.network_sample import sample_networks
 
 BURST_AT = 1_000.0
 QUIET = dict.fromkeys(("spawning", "activating", "active", "hot_idle", "stopping"), 0)
@@ -63,4 +64,5 @@ def sample_run() -> Recording:
             claims, workers, [ReconcileRow(BURST_AT + 0.1, 2, 2, 1), ReconcileRow(BURST_AT + 5, 1, 1, 1)], 0, 0, 0
         ),
         machine={"cpu": "<&>", "cores": 2},
+        network=sample_networks(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,12 +16,16 @@ from hypothesis import strategies as st
 from demo.dataset import ensure_dataset
 from demo.figures import pool_figures
 from demo.judgement import judge
+from demo.network.figures import network_figures
+from demo.network.judgement import judge_networks
+from demo.network.record import Difference
 from demo.queries import QUESTIONS, right_answers
 from demo.record import Recording
-from demo.report import HTML_NAME, JSON_NAME, summary, write_report
+from demo.report import HTML_NAME, JSON_NAME, summary, violations, write_report
 from demo.report_page import page
 from demo.report_svg import Linear, Log, element, path, text
 from demo.words import duration
+from tests.demo.network_sample import spoil_operation
 
 VOID = {"meta"}
 
@@ -50,7 +55,8 @@ class Whole(HTMLParser):
 
 def written(run: Recording) -> str:
     figures = pool_figures(run)
-    return page(run, figures, judge(figures))
+    networks = network_figures(run.network)
+    return page(run, figures, networks, [*judge(figures), *judge_networks(networks)])
 
 
 def test_the_page_is_whole_and_refers_to_nothing(sample_run: Recording) -> None:
@@ -59,7 +65,7 @@ def test_the_page_is_whole_and_refers_to_nothing(sample_run: Recording) -> None:
     parsed.feed(document)
     assert parsed.open == []
     assert parsed.refers == []
-    assert parsed.drawings == 3
+    assert parsed.drawings == 7
     assert not re.search(r"@import|url\(|<script", document)
     assert "nothing was violated" in document
     assert "&lt;&amp;&gt;" in document, "a fact of the machine is text, not markup"
@@ -72,6 +78,23 @@ def test_a_violation_is_the_first_thing_said(sample_run: Recording) -> None:
     assert "nothing was violated" not in document
 
 
+def test_a_lost_update_and_a_failed_operation_are_told_in_words(sample_run: Recording) -> None:
+    sample_run.network.differences.append(Difference("net-00", "node1", "ports", "[]", "['if-1']"))
+    spoil_operation(sample_run.network, state="failed", error="no bridge")
+    told = violations(sample_run)
+    assert told["lost_updates"] == ["net-00 on node1: ports should be [], is ['if-1']"]
+    assert told["operations"] == ["operation 1, interface.plug of shared-1/shared-1-1, failed: no bridge"]
+    assert "something was violated" in written(sample_run)
+
+
+def test_networks_whose_operations_never_ended_still_have_a_section(sample_run: Recording) -> None:
+    network = sample_run.network
+    network.operations[:] = [replace(one, state="running", ended_at=None, trail=[]) for one in network.operations]
+    network.runs.clear()
+    network.seen.wakes.clear()
+    assert "something was violated" in written(sample_run)
+
+
 def test_a_run_without_samples_or_claims_still_has_a_page(sample_run: Recording) -> None:
     sample_run.samples.clear()
     sample_run.history.claims.clear()
@@ -82,9 +105,9 @@ def test_a_run_without_samples_or_claims_still_has_a_page(sample_run: Recording)
 
 
 def test_both_files_say_the_same(sample_run: Recording, tmp_path: Path) -> None:
-    figures = pool_figures(sample_run)
-    checks = judge(figures)
-    document = write_report(tmp_path, sample_run, figures, checks)
+    figures, networks = pool_figures(sample_run), network_figures(sample_run.network)
+    checks = [*judge(figures), *judge_networks(networks)]
+    document = write_report(tmp_path, sample_run, figures, networks, checks)
     stored = json.loads((tmp_path / JSON_NAME).read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(document))
     assert stored["held"] is True
@@ -94,8 +117,14 @@ def test_both_files_say_the_same(sample_run: Recording, tmp_path: Path) -> None:
     }  # fmt: skip
     assert required <= stored["pool"].keys()
     assert all({"p50", "p99"} <= stored["pool"]["claim_ms"][kind].keys() for kind in ("warm", "waited"))
-    assert (tmp_path / HTML_NAME).read_text(encoding="utf-8") == page(sample_run, figures, checks)
-    assert summary(figures, checks).row_count > len(checks)
+    required = {
+        "driver", "operations", "steps_submitted", "steps_run", "folds", "lost_updates", "wait_ms", "wake_ms",
+        "pings_ok", "pings", "incident",
+    }  # fmt: skip
+    assert required <= stored["network"].keys()
+    assert stored["network"]["folds"].keys() == {"on_submit", "in_operation", "at_worker"}
+    assert (tmp_path / HTML_NAME).read_text(encoding="utf-8") == page(sample_run, figures, networks, checks)
+    assert summary(figures, networks, checks).row_count > len(checks)
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="￾￿")))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from demo.lab import NODES, Lab, lab
 from tasks.network.sandbox import Sandbox, sandbox, ways
 from tests.support.netchild import RemoteDriver, remote
-from tests.support.netlab import NODES, Lab, lab
 
 MakeDriver = Callable[[], RemoteDriver]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from demo.lab import NODES, Lab, lab
 from scheduler.core import netnames
 from scheduler.core.netview import Floating, Host, Neighbour, NetworkView, Port
 from tasks.network.sandbox import Sandbox
 from tests.network.conformance import everything
 from tests.support.netchild import RemoteDriver, remote
-from tests.support.netlab import NODES, Lab, lab
 
 FLOATING = "10.99.0.100"
 # Network, its number, the node of its gateway, and where its instances are.

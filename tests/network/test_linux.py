@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from demo.lab import Lab
 from scheduler.core import netnames
 from scheduler.core.netview import Floating, Host, Port
 from scheduler.errors import Permanent, Temporary
 from tasks.network import Observed
 from tests.network.conformance import NODE, VNI, DriverCase, DriverConformance, as_wanted, everything
 from tests.support.netchild import RemoteDriver
-from tests.support.netlab import Lab
 
 Drivers = tuple[RemoteDriver, RemoteDriver]
 KILLS = 60

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from config.network import Network
+from demo.lab import Lab
 from scheduler.errors import Permanent
 from tasks.network import linux_commands
 from tasks.network.sandbox import Sandbox, ways
 from tests.network.conformance import NODE, DriverCase
 from tests.support.netchild import remote
-from tests.support.netlab import Lab
 
 
 @dataclass(frozen=True)

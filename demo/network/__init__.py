@@ -1,0 +1,1 @@
+"""The incident: instances start on networks of their own, all at once, and no change is lost."""
