@@ -37,5 +37,10 @@ BENCHES: Final = {
         Bench("claim", "a claim beside the bare statement that it could at best be, and beside seven round trips"),
         Bench("reconcile", "a tick that creates 1,000 slots, and one that finds nothing to do among 100,000 workers"),
         Bench("ready", "from a worker becoming ready to its waiting tenant holding it"),
+        Bench(
+            "coalesce",
+            "requests for one effect: plain Celery, Stoker, celery-singleton and celery-once beside each other",
+        ),
+        Bench("operations", "from an operation's end to its waiter's wake-up, and what an operation costs in SQL"),
     )
 }

@@ -14,8 +14,9 @@ from psycopg import sql
 
 from config.settings import load
 from scheduler.errors import Permanent
-from scheduler.redis.hints import connect
-from tasks.engines import Engines, wipe
+from scheduler.redis.connection import connect
+from tasks.engines import EmbeddedValkey, Engines, wipe
+from tasks.engines.folders import make_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,14 +63,31 @@ def engines(settings: Settings) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def broker(settings: Settings) -> Iterator[None]:
+    """Redis alone, durable likewise."""
+    make_home(settings.locations)
+    with ExitStack() as down:
+        if settings.redis_url is None:
+            server = EmbeddedValkey(settings.locations, durable=True)
+            if server.start():
+                down.callback(server.stop)
+        yield
+
+
 def versions(settings: Settings) -> dict[str, str]:
-    """Of the engines that run."""
+    """Of both engines."""
     with psycopg.connect(settings.database_dsn) as connection:
         postgres = connection.info.parameter_status("server_version") or "unknown"
+    return {"postgres": postgres, **broker_version(settings)}
+
+
+def broker_version(settings: Settings) -> dict[str, str]:
+    """Of the Redis that runs."""
     with closing(connect(settings.redis_client_url)) as client:
         facts: Any = client.info("server")
     name = "valkey" if "valkey_version" in facts else "redis"
-    return {"postgres": postgres, "redis_server": f"{name} {facts[f'{name}_version']}"}
+    return {"redis_server": f"{name} {facts[f'{name}_version']}"}
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
@@ -15,28 +14,20 @@ from urllib.request import urlopen
 
 from rich.table import Table
 
+from bench.deployment import database_ahead_s, deployed
 from bench.figures import Ratio, percentile
 from bench.ground import settings_of, versions
 from bench.result import Aim, Result
 from scheduler.store.database import Database, Row
-from tasks.context import Context
-from tasks.draining import empty_pool
 from tasks.pool import Held, Pool
 from tasks.services import services
-from tasks.up import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from celery import Celery
-
     from bench.progress import Progress
-    from config.settings import Settings
+    from tasks.context import Context
 
 AIMS: Final = [Aim("ready_p50_ms", 10.0), Aim("ready_p99_ms", 50.0)]
-STACK_READY_S: Final = 60.0
 WAIT_S: Final = 60.0
-_CLOCK_SAMPLES: Final = 40
 _QUIET_S_MAX: Final = 20.0
 _QUIET_STEP_S: Final = 0.05
 
@@ -125,25 +116,12 @@ def run(progress: Progress, *, quick: bool) -> Result:
         from tasks import app  # noqa: PLC0415
 
         progress.say("the stack comes up")
-        with _stack(settings, app, progress) as context:
+        needed = [service for service in services(settings) if service.name in SERVICES]
+        with deployed(settings, app, needed, progress) as (context, _):
             result.engines = versions(settings)
             seen, hot_ms = _measure(scale, context, progress)
     _fill(result, seen, hot_ms)
     return result
-
-
-@contextmanager
-def _stack(settings: Settings, app: Celery, progress: Progress) -> Iterator[Context]:
-    """Up and down with the block."""
-    context = Context(settings, app)
-
-    def empty() -> None:
-        empty_pool(context)
-
-    needed = [service for service in services(settings) if service.name in SERVICES]
-    with Stack(settings, prepare=context.prepare, on_stop=empty, services=needed, say=progress.say) as stack:
-        stack.wait_ready(STACK_READY_S)
-        yield context
 
 
 def _measure(
@@ -157,7 +135,7 @@ def _measure(
         request_reconcile=context.request_reconcile,
         request_stop=context.request_stop,
     )
-    ahead_s = _database_ahead_s(db)
+    ahead_s = database_ahead_s(db)
     seen: dict[int, list[list[HandOver]]] = {size: [] for size in scale.waves}
     hot_ms: list[list[float]] = []
     with ThreadPoolExecutor(max(scale.waves)) as callers:
@@ -216,18 +194,6 @@ def _hot_claim_ms(pool: Pool) -> float:
 def _held(outcome: Any) -> Held:  # noqa: ANN401 - Held or Miss
     assert isinstance(outcome, Held), f"expected a worker, got {outcome}"
     return outcome
-
-
-def _database_ahead_s(db: Database) -> float:
-    """The database's clock minus this machine's monotonic one; of many looks, that of the shortest round trip."""
-    looks: list[tuple[float, float]] = []
-    for _ in range(_CLOCK_SAMPLES):
-        began = time.monotonic()
-        row = db.row("select extract(epoch from clock_timestamp())::float8 as now")
-        ended = time.monotonic()
-        assert row is not None, "a select without from returns one row"
-        looks.append((ended - began, row["now"] - (began + ended) / 2))
-    return min(looks)[1]
 
 
 def _until_quiet(db: Database) -> None:

@@ -17,7 +17,7 @@ from bench.stock import Stock
 from bench.wire import Traffic, counted
 from config.names import SPAWN_QUEUE
 from config.settings import load
-from scheduler.redis.hints import connect
+from scheduler.redis.connection import connect
 from tasks import reconcile
 from tasks.context import Context
 

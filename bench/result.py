@@ -20,7 +20,21 @@ class Aim:
     """What a figure should come to."""
 
     name: str
-    at_most: float
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def is_met(self, got: float) -> bool:
+        """Whether this is good enough."""
+        return (self.at_most is None or got <= self.at_most) and (self.at_least is None or got >= self.at_least)
+
+    def __str__(self) -> str:
+        bounds = {"<=": self.at_most, ">=": self.at_least}
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
+
+    def as_json(self) -> dict[str, float]:
+        """For programs."""
+        bounds = {"at_most": self.at_most, "at_least": self.at_least}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 @dataclass
@@ -33,6 +47,7 @@ class Result:
     ratios: dict[str, Ratio] = field(default_factory=dict)
     aims: list[Aim] = field(default_factory=list)
     aimed_ms: dict[str, float] = field(default_factory=dict)  # figures in ms that an aim is about and that are no ratio
+    findings: dict[str, Any] = field(default_factory=dict)  # what is no number: sections of the file of their own
     tables: list[Table] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -42,11 +57,12 @@ class Result:
             "ratios": {name: round(ratio.median, 4) for name, ratio in self.ratios.items()},
             "spread": {name: ratio.as_json() for name, ratio in self.ratios.items()},
             "aims": {
-                aim.name: {"at_most": aim.at_most, "got": round(got, 4), "met": got <= aim.at_most}
+                aim.name: {**aim.as_json(), "got": round(got, 4), "met": aim.is_met(got)}
                 for aim in self.aims
                 if (got := self._got(aim.name)) is not None
             },
             "figures": self.figures,
+            **self.findings,
         }
 
     def summary(self) -> Table:
@@ -54,16 +70,16 @@ class Result:
         table = Table(title="ratios", title_justify="left", header_style="bold")
         for column in ("figure", "median", "rounds lay", "aim", ""):
             table.add_column(column, justify="left" if column == "figure" else "right")
-        aims = {aim.name: aim.at_most for aim in self.aims}
+        aims = {aim.name: aim for aim in self.aims}
         for name in (*self.ratios, *self.aimed_ms):
-            got, most, ratio = self._got(name), aims.get(name), self.ratios.get(name)
+            got, aim, ratio = self._got(name), aims.get(name), self.ratios.get(name)
             assert got is not None
             table.add_row(
                 name,
                 f"{got:.2f}",
                 f"{ratio.lowest:.2f} to {ratio.highest:.2f}" if ratio else "",
-                "" if most is None else f"<= {most:g}",
-                "" if most is None else ("[green]met[/]" if got <= most else "[red]missed[/]"),
+                "" if aim is None else str(aim),
+                "" if aim is None else ("[green]met[/]" if aim.is_met(got) else "[red]missed[/]"),
             )
         return table
 
