@@ -241,8 +241,12 @@ class CoalescingTask(Task):
     def _retry(self, execution: Execution) -> None:
         if execution.retry is None:  # raised without self.retry(): no message is under way
             self.give_up(execution.id, execution.token)
-        else:
-            coalescer_of(self.app).protocol.again(execution.id, execution.token, *execution.retry)
+            return
+        protocol = coalescer_of(self.app).protocol
+        if protocol.again(execution.id, execution.token, *execution.retry).verdict is Verdict.LOST:
+            # Redis has forgotten the run: it is asked for anew. If another has begun in its place, this changes nothing.
+            message, tag, _ = execution.retry
+            protocol.join(execution.ask, message, tag)
 
     def _begin(self, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Execution:
         """The run begins; or its message is dropped, because another carries what it asks."""

@@ -43,10 +43,12 @@ def threads(lab_of: Callable[[str], Lab]) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def prefork(lab_of: Callable[[str], Lab]) -> Iterator[Lab]:
-    made = lab_of("prefork")
-    yield made
-    made.until_nothing_is_left()
+def prefork(coalescing_valkey: EmbeddedValkey) -> Iterator[Lab]:
+    """A worker of the test's own, for who kills its children: nobody else should have to work with what is left of it."""
+    with lab(coalescing_valkey, len(POOLS)) as made:
+        made.until_ready(made.start("prefork"))
+        yield made
+        made.until_nothing_is_left()
 
 
 @pytest.fixture(params=POOLS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import redis
@@ -112,7 +113,8 @@ class Coalesced(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "play"):
-            self.play.wind_up()
+            with closing(self.play.world):
+                self.play.wind_up()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,8 @@ def client(servers: Servers) -> Iterator[redis.Redis]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_scripts_promise_that(client: redis.Redis, name: str) -> None:
-    SCENARIOS[name](World(client))
+    with closing(World(client)) as world:
+        SCENARIOS[name](world)
 
 
 @pytest.mark.timeout(60 + EXAMPLES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +63,7 @@ def client(servers: Servers) -> Iterator[redis.Redis]:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.script}: {m.name}")
 def test_a_broken_guard_is_noticed(client: redis.Redis, mutation: Mutation) -> None:
-    world = World(client, mutation.apply())
-    with pytest.raises(NOTICED):
+    with closing(World(client, mutation.apply())) as world, pytest.raises(NOTICED):
         SCENARIOS[mutation.scenario](world)
 
 

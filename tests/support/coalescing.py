@@ -66,6 +66,12 @@ class World:
         self.protocol.now_ms = lambda: self.now
         client.flushdb()
 
+    def close(self) -> None:
+        """Close the connection that its protocol has for joins alone."""
+        mine = getattr(self.protocol._join._local, "connection", None)
+        if mine is not None:
+            mine[1].disconnect()
+
     def sleep(self, seconds: float) -> None:
         self.now += round(seconds * 1000)
 

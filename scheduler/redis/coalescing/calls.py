@@ -37,11 +37,23 @@ class PackedCall:
             connection.send_packed_command([command], check_health=False)  # type: ignore[no-untyped-call]
             return cast("list[Any]", connection.read_response())
         except NoScriptError:
-            # Flushed, or the first call: this loads it.
-            return cast("list[Any]", self._script(keys=self._keys, args=list(args), client=self._client))
+            pass  # flushed, or the first call: redis-py's own way loads it
+        except redis.ResponseError:
+            raise
         except (redis.ConnectionError, redis.TimeoutError):
-            self._local.connection = None
-            return cast("list[Any]", self._script(keys=self._keys, args=list(args), client=self._client))
+            self.close()
+        except BaseException:
+            # A time limit, say, between the question and its answer: the next caller would be given this one's.
+            self.close()
+            raise
+        return cast("list[Any]", self._script(keys=self._keys, args=list(args), client=self._client))
+
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens another."""
+        mine: tuple[int, AbstractConnection] | None = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if mine is not None and mine[0] == os.getpid():
+            mine[1].disconnect()  # type: ignore[no-untyped-call]
 
     def _connection(self) -> AbstractConnection:
         mine: tuple[int, AbstractConnection] | None = getattr(self._local, "connection", None)
