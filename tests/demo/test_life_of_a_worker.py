@@ -37,7 +37,7 @@ def status_of_query(endpoint: str, tenant: str, token: str) -> int:
 
 
 def test_a_worker_lives_as_the_pool_wants_it_to(tmp_path: Path) -> None:
-    config = ProcessSettings(first_port=28_000 + os.getpid() % 1_000, ports=50)
+    config = ProcessSettings(first_port=29_000 + os.getpid() % 900, ports=50)
     pool = f"life-{os.getpid()}"
 
     async def life(folder: str) -> None:

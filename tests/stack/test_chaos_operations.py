@@ -10,7 +10,7 @@ from tests.support.servers import Servers
 
 @pytest.mark.timeout(400)
 def test_no_update_is_lost_beside_kill_9_and_flushes_and_no_runs_of_a_lane_overlap(servers: Servers) -> None:
-    report = chaos_operations.run(servers, **chaos_operations.from_environment(4, 400, 6, 8.0))
+    report = chaos_operations.run(servers, **chaos_operations.from_environment(4, 300, 6, 6.0))
     print(report)  # noqa: T201 - pytest shows it, and its seed, when this fails
     assert report.runs < report.steps, "nothing was folded"
     assert sum(report.killed.values()) > 0
