@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class StokerError(Exception):
     """Something did not happen. Says what, what was expected, what was got and what to do."""
@@ -22,3 +28,24 @@ class Temporary(StokerError):  # noqa: N818 - named after what the caller may do
 
 class Permanent(StokerError):  # noqa: N818 - named after what the caller may do
     """Trying again will not help: a person has to change something."""
+
+
+def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> Refused:
+    """The refusal of a name that is none of these: with the nearest of them as its remedy, or else with the one given."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return Refused(
+        f"{what} {name!r} is unknown",
+        expected=f"one of {', '.join(known) or '(none is configured)'}",
+        remedy=f"did you mean {near[0]!r}?" if near else remedy,
+    )
+
+
+def check_wait(wait_s: float, longest_s: float) -> None:
+    """Refuse a wait that is longer than a caller may wait, or less than none."""
+    if not 0 <= wait_s <= longest_s:
+        raise Refused(
+            "wait out of bounds",
+            expected=f"0 to {longest_s:g} s (timeouts.claim_wait_max_s)",
+            got=f"{wait_s:g} s",
+            remedy="wait less, and ask again",
+        )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from config.names import USER_FACING_QUEUE, USER_WAITING_QUEUE
 from scheduler.core.network_plans import Target
-from scheduler.errors import Refused
+from scheduler.errors import Refused, unknown
 from scheduler.store import networks as store
 
 if TYPE_CHECKING:
@@ -108,10 +107,5 @@ class Networks:
     def _node(self, name: str) -> str:
         known = self._context.settings.network.nodes
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1)
-            raise Refused(
-                f"node {name!r} is unknown",
-                expected=f"one of {', '.join(known)}",
-                remedy=f"did you mean {near[0]!r}?" if near else "add it to [network.nodes]",
-            )
+            raise unknown("node", name, list(known), "add it to [network.nodes]")
         return name

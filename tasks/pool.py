@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import secrets
 import time
@@ -15,7 +14,7 @@ import structlog
 
 from config.profile import NAME_PATTERN, Profile
 from scheduler.core.misses import MissReason
-from scheduler.errors import Refused
+from scheduler.errors import Refused, check_wait, unknown
 from scheduler.store import claims, tickets
 from scheduler.store.claims import Claim, UnknownTenantError
 from tasks.activation import ActivationFailed, activate, deactivate
@@ -232,13 +231,7 @@ class Pool:
         kind = self._settings.profile(name)
         if kind is None:
             known = sorted(self._settings.profiles)
-            near = difflib.get_close_matches(name, known, n=1)
-            what = f"profile {name!r} is unknown"
-            raise Refused(
-                what,
-                expected=f"one of {', '.join(known) or '(none is configured)'}",
-                remedy=f"did you mean {near[0]!r}?" if near else "add it to [profiles] or name one of these",
-            )
+            raise unknown("profile", name, known, "add it to [profiles] or name one of these")
         return kind
 
     def _check(self, tenant: str, wait_s: float) -> None:
@@ -250,12 +243,4 @@ class Pool:
                 got=repr(tenant)[:80],
                 remedy="rename the tenant",
             )
-        longest = self._settings.timeouts.claim_wait_max_s
-        if not 0 <= wait_s <= longest:
-            what = "wait out of bounds"
-            raise Refused(
-                what,
-                expected=f"0 to {longest:g} s (timeouts.claim_wait_max_s)",
-                got=f"{wait_s:g} s",
-                remedy="wait less, and ask again",
-            )
+        check_wait(wait_s, self._settings.timeouts.claim_wait_max_s)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from config.settings import load
 from demo.network.record import Difference
-from scheduler.core import netnames
 from scheduler.store import networks
-from tasks.network import Observed, driver
+from tasks.network import compare as shared
+from tasks.network import driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,27 +54,14 @@ def compare(context: Context, site: Site) -> Compared:
         name = names.get(vni, "")
         view = networks.view(context.db, name, node, context.underlay) if name else None
         placed = view is not None and node in _nodes(context, name)
-        want = wanted(view) if view is not None and placed else asdict(Observed())
+        want = wanted(view if placed else None)
         differences += different(name or f"deleted network {vni}", node, want, have)
     return Compared(len(places), differences)
 
 
-def wanted(view: NetworkView) -> dict[str, Any]:
-    """What there should be on a node that has the network."""
-    serves = view.serves_dhcp
-    return asdict(
-        Observed(
-            bridge=netnames.bridge_device(view.vni),
-            gateway=view.gateway if serves else None,
-            tunnel=netnames.tunnel_device(view.vni),
-            peers=tuple(sorted(view.peers)),
-            neighbours=tuple(sorted(view.neighbours, key=lambda one: one.mac)),
-            ports=tuple(sorted(port.interface for port in view.ports)),
-            dnsmasq=0 if serves else None,
-            hosts=tuple(sorted((host.mac, host.address) for host in view.hosts)) if serves else (),
-            floating=tuple(sorted(view.floating, key=lambda one: one.address)) if serves else (),
-        )
-    )
+def wanted(view: NetworkView | None) -> dict[str, Any]:
+    """What there should be on a node that has the network; without a view, nothing."""
+    return asdict(shared.wanted(view))
 
 
 def different(network: str, node: str, want: dict[str, Any], have: dict[str, Any]) -> Iterable[Difference]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,10 +18,10 @@ from config.names import (
 )
 from scheduler.core import netnames
 from scheduler.core.operations import Plan, Step, plan
-from scheduler.errors import Refused
+from scheduler.errors import Refused, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +119,7 @@ _PARTS: Final[dict[str, Callable[[str], object]]] = {
 def check_kind(kind: str) -> None:
     """Refuse a kind of operation that there is not."""
     if kind not in _KINDS:
-        near: Sequence[str] = difflib.get_close_matches(kind, KINDS, n=1)
-        raise Refused(
-            f"operation {kind!r} is unknown",
-            expected=f"one of {', '.join(KINDS)}",
-            remedy=f"did you mean {near[0]!r}?" if near else "name one of these",
-        )
+        raise unknown("operation", kind, KINDS, "name one of these")
 
 
 def read_target(kind: str, text: str) -> Target:

@@ -83,14 +83,9 @@ class Heart:
             with self._some:
                 living, also = list(self._executions.values()), list(self._also)
             try:
-                lost = self._protocol.renew(
-                    [
-                        coalescing.Execution(e.ask.id, e.token, e.ask.key, e.ask.lane, e.ask.rank, e.ask.queue)
-                        for e in living
-                    ]
-                )
+                lost = self._protocol.renew([coalescing.Execution(e.id, e.token, e.ask.lane) for e in living])
                 for execution in living:
-                    execution.lost = execution.lost or execution.ask.id in lost
+                    execution.lost = execution.lost or execution.id in lost
                 for renew in also:
                     renew(living)
             except Exception as error:  # noqa: BLE001 - a thread that ends lets healthy runs be taken for dead

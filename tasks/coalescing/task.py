@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import uuid4
@@ -208,7 +209,7 @@ class CoalescingTask(Task):
             said = []
 
             def lead(queue: str, message: str, tag: str) -> None:
-                there = Ask(ask.id, ask.key, ask.lane, ask.rank, coalescer.prefix + queue, ask.payload, ask.barrier)
+                there = replace(ask, queue=coalescer.prefix + queue)
                 said.append(coalescer.protocol.join(there, message, tag).verdict)
 
             made = self._build(args, kwargs, ask.id, producer, options, lead)
@@ -281,8 +282,7 @@ class CoalescingTask(Task):
         """A message of which Redis knows nothing: it was flushed, or the request was not due before. It joins now."""
         protocol = coalescer_of(self.app).protocol
         queue, message, tag = self._message(args, kwargs, ask.id, None, options)
-        there = Ask(ask.id, ask.key, ask.lane, ask.rank, queue, ask.payload, ask.barrier)
-        joined = protocol.join(there, message, tag, in_hand=True)
+        joined = protocol.join(replace(ask, queue=queue), message, tag, in_hand=True)
         if joined.verdict is not Verdict.LEAD:
             return Begun(joined.verdict, joined.leader)
         return protocol.begin(ask.id, token)

@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from config.names import OPERATION_QUEUES, USER_FACING_QUEUE, node_queue
 from scheduler.core.network_plans import check_wanted, family, is_going, plan_operation, read_target
 from scheduler.core.operations import Place, task_id
-from scheduler.errors import Refused
+from scheduler.errors import Refused, check_wait
 from scheduler.store import networks
 from scheduler.store import operations as store
 from tasks.coalescing.coalescer import coalescer_of
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from scheduler.core.network_plans import Spread, Target
-    from scheduler.core.operations import Step
+    from scheduler.core.operations import Plan, Step
+    from scheduler.redis.coalescing import Protocol
     from scheduler.store.database import Connection, Row
     from scheduler.store.operations import Operation, Released
     from tasks.context import Context
@@ -87,7 +88,7 @@ class Operations:
         self._check(queue, needs, after)
         rank = coalescer_of(self._context.app).rank(queue)
 
-        def write(connection: Connection) -> Operation:
+        def write(connection: Connection) -> tuple[Operation, Plan]:
             spread, node = change(connection)
             # A node that was taken out of the settings is gone, and nothing is left to be made so there.
             nodes = self._context.settings.network.nodes
@@ -103,13 +104,14 @@ class Operations:
                 )
             if not self._context.settings.operations.coalesce:
                 plan = plan.kept_apart(uuid4().hex)
-            return store.submit(
+            operation = store.submit(
                 connection, kind, str(target), queue=queue, rank=rank, plan=plan, needs=needs, after=after
             )
+            return operation, plan
 
-        operation = self._context.db.transaction(write)
+        operation, plan = self._context.db.transaction(write)
         if operation.is_new and operation.state == "queued":
-            self.publish([operation])
+            self._send(Place(operation.id, 0, operation.token), queue, plan.steps)
         return operation
 
     def wait(self, operation: int, timeout_s: float) -> Row:
@@ -132,14 +134,7 @@ class Operations:
 
     def check_wait(self, timeout_s: float) -> None:
         """Refuse a wait that `wait` would refuse: for whoever changes something before he waits."""
-        longest = self._context.settings.timeouts.claim_wait_max_s
-        if not 0 <= timeout_s <= longest:
-            raise Refused(
-                "wait out of bounds",
-                expected=f"0 to {longest:g} s (timeouts.claim_wait_max_s)",
-                got=f"{timeout_s:g} s",
-                remedy="wait less, and ask again",
-            )
+        check_wait(timeout_s, self._context.settings.timeouts.claim_wait_max_s)
 
     def show(self, operation: int) -> Row:
         """All that is known of an operation. Refused: there is no such."""
@@ -173,7 +168,7 @@ class Operations:
             log.warning("a cancelled step was not taken back; it begins nothing", operation=operation, error=str(error))
         return True
 
-    def publish(self, operations: Iterable[Operation | Released]) -> None:
+    def publish(self, operations: Iterable[Released]) -> None:
         """Publish the next step of each. A broker that does not answer is logged: the sweep finds what it was about."""
         for operation in operations:
             self._publish(operation.id)
@@ -195,13 +190,15 @@ class Operations:
 
     def _publish(self, operation: int) -> None:
         found = store.steps(self._context.db, operation)
-        if found is None:
-            return
-        place, queue, steps = found
-        app = self._context.app
+        if found is not None:
+            self._send(*found)
+
+    def _send(self, place: Place, queue: str, steps: Sequence[Step]) -> None:
+        """Publish the step at this place; the others are the rest of its chain."""
+        app, operation = self._context.app, place.operation
         ids = [task_id(Place(operation, position, place.token)) for position in range(len(steps))]
         first, *rest = [
-            self._context.app.signature(
+            app.signature(
                 step.task,
                 kwargs=step.arguments,
                 immutable=True,
@@ -224,7 +221,7 @@ class Operations:
         return self._context.app.tasks[row["plan"][place.position]["task"]]
 
     @cached_property
-    def _protocol(self) -> Any:  # noqa: ANN401
+    def _protocol(self) -> Protocol:
         return coalescer_of(self._context.app).protocol
 
     def _check(self, queue: str, needs: Sequence[int], after: Sequence[int]) -> None:

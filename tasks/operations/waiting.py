@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -33,7 +32,7 @@ class Listener:
         self._awaited: dict[int, set[threading.Event]] = {}
         self._thread: threading.Thread | None = None
         self._listening = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
 
     def wait(self, operation: int, ended: Callable[[], bool], timeout_s: float) -> bool:
         """Block until `ended()` says so, asking it when told and when the listener had lost its ear; False: out of time."""
@@ -46,7 +45,7 @@ class Listener:
                 self._thread.start()
         try:
             # Heard from here on; what ended before is seen by asking.
-            while not self._listening.wait(max(0.0, deadline - time.monotonic())):
+            if not self._listening.wait(max(0.0, deadline - time.monotonic())):
                 return ended()
             while not ended():
                 if not told.wait(max(0.0, deadline - time.monotonic())):
@@ -62,7 +61,7 @@ class Listener:
 
     def close(self) -> None:
         """Let the connection go, within a second of the last caller's leaving. Who waits later opens another."""
-        self._closed = True
+        self._closed.set()
 
     def _listen(self) -> None:
         while True:
@@ -75,16 +74,17 @@ class Listener:
                         return
             except psycopg.Error as error:
                 self._listening.clear()
-                if self._closed:
+                if self._closed.is_set():
+                    with self._lock:
+                        self._thread = None
                     return
                 log.warning("operations are not heard of; connects again", error=str(error).strip())
-                with suppress(TimeoutError):
-                    threading.Event().wait(_RECONNECT_S)
+                self._closed.wait(_RECONNECT_S)
 
     def _hear(self, connection: psycopg.Connection[tuple[object, ...]]) -> bool:
         """Tell callers of what ends, until nobody has waited for a while: then True, and the thread is over."""
         while True:
-            for notice in connection.notifies(timeout=1.0 if self._closed else _IDLE_S, stop_after=1):
+            for notice in connection.notifies(timeout=1.0 if self._closed.is_set() else _IDLE_S, stop_after=1):
                 with self._lock:
                     for told in self._awaited.get(int(notice.payload), ()):
                         told.set()

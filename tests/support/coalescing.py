@@ -91,7 +91,7 @@ class World:
 
     def renew(self, id_: str, *, lane: str = "L", by: str = "") -> bool:
         """Say that it lives; whether it is its run's still."""
-        execution = Execution(id_, by or f"by-{id_}", "k", lane, 1, "q1")
+        execution = Execution(id_, by or f"by-{id_}", lane)
         return self.protocol.renew([execution]) != {id_}
 
     def state(self, id_: str) -> str:

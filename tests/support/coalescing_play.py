@@ -36,7 +36,7 @@ class Held:
         return request_of(self.ask)
 
     def execution(self) -> Execution:
-        return Execution(self.ask.id, self.token, self.ask.key, self.ask.lane, self.ask.rank, self.ask.queue)
+        return Execution(self.ask.id, self.token, self.ask.lane)
 
 
 class Play:

@@ -118,10 +118,7 @@ class Execution(NamedTuple):
 
     id: str
     token: str
-    key: str
     lane: str
-    rank: int
-    queue: str
 
 
 class Protocol:
@@ -218,8 +215,7 @@ class Protocol:
         """Say that these live; the ids of those that are their runs' no longer."""
         if not executions:
             return set()
-        flat = [part for execution in executions for part in (execution.id, execution.token, execution.lane)]
-        return set(self._run("renew", self._lease_ms, *flat))
+        return set(self._run("renew", self._lease_ms, *(part for execution in executions for part in execution)))
 
     def repair(self, at_most: int) -> Repaired:
         """Look at runs that went unseen: republish what was lost, begin anew what died. Heirs are the caller's to publish."""
