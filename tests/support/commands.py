@@ -21,7 +21,8 @@ def here(deployment: Deployment, *arguments: str) -> Ended:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr("sys.argv", ["stoker", *arguments])
         patch.setattr("tasks.context._current", deployment.context)
-        patch.setenv("COLUMNS", "100")
+        # Not COLUMNS: a console that was made where that was set keeps to it.
+        patch.setattr("tasks.cli.output.console.width", 100)
         with pytest.raises(SystemExit) as ended:
             main()
     code = ended.value.code

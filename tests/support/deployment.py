@@ -27,7 +27,7 @@ from tasks.engines import wipe
 from tasks.services import Service, services
 from tasks.supervisor import RestartPolicy
 from tasks.up import Stack
-from tests.support import profiles
+from tests.support import beside, profiles
 from tests.support.eventually import eventually
 from tests.support.profiles import Document
 from tests.support.servers import Servers
@@ -36,7 +36,7 @@ READY_S = 90.0
 _deployments = count()
 PORTS_EACH = 500
 # Deployments beside each other, of this run and of others on this machine, must not share a port: who binds late loses.
-PORT_RANGES_OF_A_RUN, RUNS = 4, 4
+PORT_RANGES_OF_A_PROCESS, RUNS = 4, 2
 FLOWER = "flower"
 CLI = (sys.executable, "-c", "from tasks.cli import main; main()")
 
@@ -207,5 +207,6 @@ def _companion(service: Service) -> Service:
 
 
 def _next_ports() -> int:
-    own = next(_deployments) % PORT_RANGES_OF_A_RUN
-    return 21_000 + (os.getpid() % RUNS * PORT_RANGES_OF_A_RUN + own) * PORTS_EACH
+    own = next(_deployments) % PORT_RANGES_OF_A_PROCESS
+    process = beside.run() % RUNS * beside.PROCESSES + beside.worker()
+    return 21_000 + (process * PORT_RANGES_OF_A_PROCESS + own) * PORTS_EACH

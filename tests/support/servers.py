@@ -21,8 +21,9 @@ from config.locations import Locations
 from scheduler.store.migrate import migrate
 from scheduler.store.schema import metadata
 from tasks.engines import Engines, wipe
+from tests.support import beside
 
-_REDIS_DATABASES = 16  # what a Redis has unless it is told otherwise
+_REDIS_DATABASES = 16 // beside.PROCESSES  # for each process, of what a Redis has unless it is told otherwise
 _redis_databases = count()
 
 # Every table but the one row of `installation`, those that refer to others first.
@@ -72,8 +73,7 @@ class Servers:
         if self.redis_url is None:
             return None
         number = next(_redis_databases) % (_REDIS_DATABASES - 1) + 1
-        own = (int(urlsplit(self.redis_url).path.strip("/") or 0) + number) % _REDIS_DATABASES
-        url = with_database(self.redis_url, str(own))
+        url = _redis_database(self.redis_url, number)
         with closing(redis.Redis.from_url(url)) as client:
             client.flushdb()
         return url
@@ -93,6 +93,8 @@ def running_servers() -> Iterator[Servers]:
     locations = Locations.under(state_dir)
     database_url = os.environ.get("STOKER_DATABASE_URL") or None
     redis_url = os.environ.get("STOKER_REDIS_URL") or None
+    if redis_url is not None:
+        redis_url = _redis_database(redis_url, beside.worker() * _REDIS_DATABASES)
     template = f"stoker_template_{uuid.uuid4().hex[:12]}"
     with ExitStack() as down:
         down.callback(shutil.rmtree, state_dir, ignore_errors=True)
@@ -111,6 +113,12 @@ def with_database(url: str, name: str) -> str:
     parts = urlsplit(url)
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.scheme}://{parts.netloc}/{name}{query}"
+
+
+def _redis_database(url: str, further: int) -> str:
+    """The database so many further than this one, on the same Redis."""
+    number = int(urlsplit(url).path.strip("/") or 0) + further
+    return with_database(url, str(number % (_REDIS_DATABASES * beside.PROCESSES)))
 
 
 @contextmanager
