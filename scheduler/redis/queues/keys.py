@@ -10,6 +10,9 @@ POLICY_KEY: Final = "stoker:queues"
 COUNTS_KEY: Final = "stoker:queues:counts"
 # hash: class -> credit of its reserve; one hash for all workers that serve the same queues
 CREDIT_KEY: Final = "stoker:queues:credit:"
+# list: what came where messages are expected and has no delivery tag, or cannot be read
+REFUSED_KEY: Final = "stoker:queues:refused"
+REFUSED_MOST: Final = 1000
 # list: at most one token, pushed beside each message and taken by the worker that wakes up for it
 WAKE_KEY: Final = "stoker:wake-queue:"
 

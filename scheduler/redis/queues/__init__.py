@@ -1,0 +1,7 @@
+"""The queues' two scripts: `pick` takes messages by the policy of scheduler/core/queues.py, `put` adds one."""
+
+from __future__ import annotations
+
+from scheduler.redis.queues.picking import PICK, PUT, WAKE_MS, Picked, Picking
+
+__all__ = ["PICK", "PUT", "WAKE_MS", "Picked", "Picking"]

@@ -1,0 +1,340 @@
+"""A channel of kombu's Redis transport that takes messages by one script, and sleeps on wake-ups instead of messages.
+
+kombu pops a message and then records that it is held: who is killed in between loses it. Here one script does both, for up
+to eight messages at once, and picks them by policy (I30, I33). To wait for a message without polling, kombu blocks on the
+lists of messages themselves; this channel blocks on lists of wake-ups, so that what a dying worker takes along is a token.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from enum import Enum, auto
+from queue import Empty
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from kombu.log import get_logger
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from kombu.utils.json import dumps, loads
+from redis.exceptions import NoScriptError
+
+from config.names import class_of
+from scheduler.core.queues import QueueClass
+from scheduler.redis.queues import PICK, PUT, WAKE_MS, Picked, Picking
+from scheduler.redis.queues.keys import REFUSED_KEY, REFUSED_MOST, STAMP, wake_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from redis.client import Pipeline
+
+# What the channel reads of broker_transport_options beside kombu's own.
+_OPTIONS: Final = ("queue_classes",)
+# More at once gain nothing (measured), and what is taken and has not begun is kept from other workers.
+MOST_AT_ONCE: Final = 8
+# The header that tells a task when its message was published, in ms since the epoch.
+ENQUEUED_AT: Final = "stoker_enqueued_at"
+
+logger = get_logger(__name__)
+
+
+class QoS(kombu_redis.QoS):
+    """The messages that a channel holds. Those that the script took are recorded already."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Hold one more."""
+        if delivery_tag == self.channel.recorded:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+
+class _Act(Enum):
+    """What a channel asks next: to be given messages; when there are none, to be woken; when nobody called, if there are any."""
+
+    PICK = auto()
+    SLEEP = auto()
+    # Somebody may publish by other means, and wake nobody. It costs one command, whatever the number of queues.
+    PEEK = auto()
+
+
+class Channel(kombu_redis.Channel):
+    """On one server."""
+
+    QoS = QoS
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, *_OPTIONS)  # type: ignore[assignment]
+    priority_steps = [0]  # noqa: RUF012 - kombu's own
+
+    # name -> {"rank", "bound_s", "reserve"}; without any, queues are served in the order in which they were named
+    queue_classes: Mapping[str, Mapping[str, Any]] = {}
+    recorded: str | None = None  # the delivery tag of the message that is being handed out
+
+    _picking: Picking | None = None  # for the queues that are served now
+    _asked: Picking  # of which the reply is under way
+    _next = _Act.PICK
+    _under_way = _Act.PICK
+    _script_is_known = True  # until the server says otherwise
+    _direct: redis.Redis | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._unrecorded: set[str] = set()
+        super().__init__(*args, **kwargs)
+
+    # Taking.
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:  # noqa: FBT001 - kombu's own
+        """Serve this queue too."""
+        (self._unrecorded.discard if self._records(no_ack=no_ack) else self._unrecorded.add)(queue)
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:  # noqa: ARG002, FBT001, FBT002 - kombu's own
+        """One message of this queue, or None."""
+        records = self._records(no_ack=no_ack)
+        picking = self._picking_of([queue], () if records else (queue,))
+        reply = self._evaluate(PICK, picking.arguments(_now_ms(), 1))
+        for picked in picking.read(reply)[0]:
+            payload = self._opened(picked)
+            if payload is None:
+                continue
+            message = self.Message(payload, channel=self)
+            if not no_ack:
+                with self._recorded(picked.tag if records else None):
+                    self.qos.append(message, picked.tag)
+            return message
+        return None
+
+    def close(self) -> None:
+        """End; what was taken and not handed out goes back, and a wait for a wake-up is broken off."""
+        if self._under_way is _Act.SLEEP:
+            self._in_poll = False
+        super().close()
+
+    def _update_queue_cycle(self) -> None:
+        super()._update_queue_cycle()
+        self._picking, self._next = None, _Act.PICK
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Send the next command."""
+        queues = self.active_queues
+        if not queues:
+            return
+        if self._picking is None:
+            self._picking = self._picking_of(queues, self._unrecorded)
+        self._asked, self._under_way = self._picking, self._next
+        connection = self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()  # type: ignore[assignment]
+        if self._under_way is _Act.SLEEP:
+            connection.send_command("BRPOP", *self._asked.wake_keys, timeout or self.brpop_timeout or 0)
+        elif self._under_way is _Act.PEEK:
+            connection.send_command("EXISTS", *self._asked.lists)
+        else:
+            script = ("EVALSHA", PICK.sha) if self._script_is_known else ("EVAL", PICK.text)
+            connection.send_command(*script, *self._asked.arguments(_now_ms(), self._room()))
+
+    def _brpop_read(self, **options: Any) -> bool:  # noqa: ARG002 - kombu's own
+        """Read the reply, and hand out what was taken.
+
+        Raises:
+            Empty: no message was handed out.
+        """
+        connection, asked, done = self.client.connection, self._asked, self._under_way
+        try:
+            # Not by the client: with a key prefix, it would take that off the reply of a BRPOP.
+            reply = connection.read_response()
+        except NoScriptError:
+            self._script_is_known = False
+            raise Empty from None
+        except self.connection_errors:
+            self._next = _Act.PICK
+            connection.disconnect()
+            raise
+        finally:
+            self._in_poll, self._under_way = False, _Act.PICK
+            # The connection is at rest: the moment for new credentials.
+            self._flush_brpop_reauth()
+        if done is _Act.SLEEP:
+            self._woken(reply)
+            raise Empty
+        if done is _Act.PEEK:
+            self._next = _Act.PICK if reply else _Act.SLEEP
+            raise Empty
+        self._script_is_known = True
+        taken, more = asked.read(reply)
+        if asked is self._picking:
+            self._next = _Act.PICK if more else _Act.SLEEP
+        if self._closing:
+            self._put_back(taken)
+        elif taken:
+            self._hand_out(taken)
+            return True
+        raise Empty
+
+    def _woken(self, reply: tuple[bytes, bytes] | None) -> None:
+        self._next = _Act.PICK if reply else _Act.PEEK
+        # Of a queue that is no longer served here: the call was for another.
+        if reply and (self._picking is None or reply[0].decode() not in self._picking.wake_keys):
+            self._call(reply[0])
+
+    def _picking_of(self, queues: Sequence[str], unrecorded: Collection[str]) -> Picking:
+        kinds = {
+            name: QueueClass(name, float(kind["bound_s"]), float(kind["reserve"]))
+            for name, kind in self.queue_classes.items()
+        }
+        return Picking(
+            queues,
+            {queue: kinds[class_of(queue)] for queue in queues if class_of(queue) in kinds},
+            sorted(kinds, key=lambda name: int(self.queue_classes[name]["rank"])),
+            held_key=self.unacked_key,
+            index_key=self.unacked_index_key,
+            prefix=self.global_keyprefix,
+            unrecorded=unrecorded,
+        )
+
+    def _records(self, *, no_ack: bool) -> bool:
+        return bool(self.ack_emulation) and not no_ack
+
+    def _room(self) -> int:
+        """How many messages may be taken at once."""
+        # worker_disable_prefetch puts a rule of the worker's own here, which knows of the next message only.
+        if "can_consume" in vars(self.qos):
+            return 1
+        free = self.qos.can_consume_max_estimate()
+        return MOST_AT_ONCE if free is None else max(1, min(MOST_AT_ONCE, free))
+
+    def _hand_out(self, taken: list[Picked]) -> None:
+        """Each message to its consumer. One whose consumer fails leaves the others to theirs."""
+        failed: Exception | None = None
+        while taken:
+            picked = taken.pop(0)
+            payload = self._opened(picked)
+            if payload is None:
+                continue
+            if picked.queue not in self._active_queues:  # no longer served: cancelled while the reply was under way
+                self._put_back([picked])
+                continue
+            try:
+                with self._recorded(None if picked.queue in self._unrecorded else picked.tag):
+                    self.connection._deliver(payload, picked.queue)  # noqa: SLF001 - kombu's channels do
+            except Exception as error:  # noqa: BLE001 - whatever a consumer raises, the others' messages are not its own
+                failed = failed or error
+            except BaseException:
+                self._put_back(taken)
+                raise
+        if failed is not None:
+            raise failed
+
+    @contextmanager
+    def _recorded(self, tag: str | None) -> Iterator[None]:
+        self.recorded = tag
+        try:
+            yield
+        finally:
+            self.recorded = None
+
+    def _opened(self, picked: Picked) -> dict[str, Any] | None:
+        """The message. What cannot be read is set aside, where somebody may look at it and no worker dies of it."""
+        try:
+            payload: dict[str, Any] = loads(picked.message)
+            headers, tag = payload["headers"], payload["properties"]["delivery_tag"]
+        except (ValueError, TypeError, KeyError) as error:
+            self._set_aside(picked, repr(error))
+            return None
+        if tag != picked.tag:
+            self._set_aside(picked, f"its delivery tag is {tag!r}, the last one in its text is {picked.tag!r}")
+            return None
+        stamp = payload.pop(STAMP, None)
+        if stamp is not None and isinstance(headers, dict):
+            headers[ENQUEUED_AT] = stamp
+        return payload
+
+    def _set_aside(self, picked: Picked, why: str) -> None:
+        logger.critical("Message in %s cannot be read: %s. It stands in the list %s", picked.queue, why, REFUSED_KEY)
+        with self._pipeline() as pipe:
+            pipe.lpush(self._prefixed(REFUSED_KEY), picked.message)
+            pipe.ltrim(self._prefixed(REFUSED_KEY), 0, REFUSED_MOST - 1)
+            pipe.hdel(self._prefixed(self.unacked_key), picked.tag)
+            pipe.zrem(self._prefixed(self.unacked_index_key), picked.tag)
+            pipe.execute()
+
+    def _put_back(self, taken: Iterable[Picked]) -> None:
+        """To the heads of their queues, in the order in which they stood there."""
+        for picked in reversed(list(taken)):
+            self.qos.restore_by_tag(picked.tag)
+
+    # Giving.
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        """Publish. A message begins with its stamp: its age is read from its first bytes."""
+        stamped = message if STAMP in message else {STAMP: _now_ms(), **message}
+        batch = kwargs.get("_publish_batch")
+        if batch is not None:
+            super()._put(queue, stamped, **kwargs)
+            if isinstance(batch, kombu_redis.PublishBatch):
+                for command in self._calling(queue):
+                    batch.add("execute_command", *command)
+            return
+        keys = (self._prefixed(queue), self._prefixed(wake_key(queue)))
+        self._evaluate(PUT, (len(keys), *keys, dumps(stamped), WAKE_MS))
+        if self._expires:
+            self._maybe_update_queues_expire(self._create_client(), queue)
+
+    def _do_restore_message(
+        self,
+        payload: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        pipe: Pipeline,
+        leftmost: bool = False,  # noqa: FBT001, FBT002 - kombu's own
+    ) -> None:
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
+        for queue in self._lookup(exchange, routing_key):
+            for command in self._calling(queue):
+                pipe.execute_command(*command)
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        super()._delete(queue, *args, **kwargs)
+        self._script_client().delete(self._prefixed(wake_key(queue)))
+
+    def _call(self, key: bytes) -> None:
+        with self._pipeline() as pipe:
+            pipe.lpush(key, 1)
+            pipe.ltrim(key, 0, 0)
+            pipe.pexpire(key, WAKE_MS)
+            pipe.execute()
+
+    def _calling(self, queue: str) -> tuple[tuple[str | int, ...], ...]:
+        """The commands that call somebody who sleeps on this queue, where no script can look first."""
+        key = wake_key(queue)
+        # kombu's prefixing client knows the first and the last of these, and leaves the other to whoever uses it.
+        return ("LPUSH", key, 1), ("LTRIM", self._prefixed(key), 0, 0), ("PEXPIRE", key, WAKE_MS)
+
+    def _prefixed(self, key: str) -> str:
+        return f"{self.global_keyprefix}{key}"
+
+    def _evaluate(self, script: Any, arguments: Iterable[str | int | float]) -> Any:
+        client = self._script_client()
+        try:
+            return client.execute_command("EVALSHA", script.sha, *arguments)
+        except NoScriptError:
+            return client.execute_command("EVAL", script.text, *arguments)
+
+    def _pipeline(self) -> Pipeline:
+        return self._script_client().pipeline(transaction=True)
+
+    def _script_client(self) -> redis.Redis:
+        """A client that prefixes nothing: kombu's would prefix the first key of a script and no other."""
+        if self._direct is None or self._direct.connection_pool is not self.pool:
+            self._direct = redis.Redis(connection_pool=self.pool)
+        return self._direct
+
+
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+    """On the master that the sentinels name."""
+
+    from_transport_options = (*kombu_redis.SentinelChannel.from_transport_options, *_OPTIONS)  # type: ignore[assignment]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
