@@ -1,7 +1,8 @@
 """Requests for the same effect share one run, and no update is lost (I20 to I27).
 
 The model of what scheduler/redis/coalescing does in Redis: each verb is one step there, atomic and answered alike. Times are
-milliseconds. A message is known by its delivery tag; a queue gives out its last message first.
+milliseconds. A message is known by its delivery tag; a queue gives out its last message first, and
+beside each message put into it a token has to be there, for the workers that wait for one.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Coalescing:
         self.lanes: dict[str, str] = {}
         self.settled: dict[str, int] = {}
         self.queues: dict[str, list[str]] = {}
+        self.tokens: set[str] = set()  # queues that somebody has to wake up for
         self._places = 0
 
     def join(self, now: int, request: Request, tag: str = "", *, in_hand: bool = False) -> Answer:
@@ -122,7 +124,7 @@ class Coalescing:
         run.state, run.tag, run.first_tag = State.PENDING, tag, tag
         run.look_at = now + self.look_ms
         if not in_hand:
-            self._queue(run).insert(0, tag)
+            self._publish(run, tag)
         return Answer("lead", run.id)
 
     def begin(self, now: int, id_: str, token: str) -> Answer:
@@ -166,7 +168,7 @@ class Coalescing:
             run = self.runs[id_]
             run.tag = run.first_tag = tag
             run.copies = 0
-            self._queue(run).insert(0, tag)
+            self._publish(run, tag)
         return answer
 
     def returned(self, now: int, id_: str, token: str) -> Answer:
@@ -257,7 +259,7 @@ class Coalescing:
                     self._free_lane(now, run)
                 if run.tag not in self._queue(run) and taken.get(run.tag, now - self.look_ms) <= now - self.look_ms:
                     run.copied = True
-                    self._queue(run).insert(0, self._copy(run))
+                    self._publish(run, self._copy(run))
                     self._came_to_lane(run.lane)
                     republished += 1
                 run.look_at = now + self.look_ms * 2 ** min(run.copies, _COPIES_SLOWED)
@@ -285,6 +287,11 @@ class Coalescing:
 
     def _queue(self, run: Run) -> list[str]:
         return self.queues.setdefault(run.queue, [])
+
+    def _publish(self, run: Run, tag: str, *, first: bool = False) -> None:
+        queue = self._queue(run)
+        queue.insert(len(queue) if first else 0, tag)
+        self.tokens.add(run.queue)
 
     def _mine(self, id_: str, token: str) -> Run | None:
         run = self.runs.get(id_)
@@ -324,7 +331,7 @@ class Coalescing:
         run.rank, run.queue = rank, queue
         if run.state in {State.PENDING, State.GRANTED}:
             run.copied = True
-            self._queue(run).insert(0, self._copy(run))
+            self._publish(run, self._copy(run))
         return True
 
     def _unfollow(self, id_: str) -> bool:
@@ -354,7 +361,7 @@ class Coalescing:
         run.state = State.GRANTED
         run.lease = run.look_at = now + GRANT_MS
         self.lanes[lane] = run.id
-        self._queue(run).append(self._copy(run))
+        self._publish(run, self._copy(run), first=True)
         return run.id
 
     def _free_lane(self, now: int, run: Run) -> str:
@@ -387,6 +394,6 @@ class Coalescing:
             self._reopen(run)
             if died:
                 run.copied = True
-                self._queue(run).insert(0, self._copy(run))
+                self._publish(run, self._copy(run))
         self._free_lane(now, run)
         return leader

@@ -71,7 +71,7 @@ def write(task: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Ma
         kept["expires"] = (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
     if not isinstance(kept.get("queue", ""), str):
         kept["queue"] = kept["queue"].name
-    return _ENCODE((task, list(args), dict(kwargs), kept))
+    return _ENCODE((task, args, kwargs, kept))
 
 
 def continue_with(app: Celery, context: Context, result: Any) -> None:  # noqa: ANN401 - any task's result

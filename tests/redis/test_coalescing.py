@@ -87,6 +87,7 @@ class Coalesced(RuleBasedStateMachine):
             case "renew":
                 play.renew(leaving_out=which % 4)
         play.begin_what_was_taken(whom)
+        play.wake(whom)
 
     @rule(which=ANY, what=st.sampled_from(OF_THE_WORLD), really=ANY)
     def world(self, which: int, what: str, really: int) -> None:

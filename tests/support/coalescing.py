@@ -11,6 +11,7 @@ import redis
 
 from scheduler.redis.coalescing import Ask, Begun, Execution, Joined, Protocol, Settled
 from scheduler.redis.coalescing.protocol import script_texts
+from scheduler.redis.queues.keys import wake_key
 
 LOOK_S, LEASE_S = 15, 15
 FOLLOWERS_MAX = 4
@@ -38,6 +39,8 @@ class Raw:
     due: dict[str, int]
     settled: dict[str, int]
     queues: dict[str, list[str]] = field(default_factory=dict)  # tags, the next one last
+    tokens: set[str] = field(default_factory=set)  # queues that somebody has to wake up for
+    open_ranks: dict[str, int] = field(default_factory=dict)  # by who is open
 
     def parked_on(self, lane: str) -> list[str]:
         return [member.split("\0")[3] for member in self.parked if member.split("\0")[0] == lane]
@@ -60,7 +63,7 @@ class World:
     """One broker from its beginning."""
 
     def __init__(self, client: redis.Redis, texts: Mapping[str, str] = TEXTS) -> None:
-        self.client = client
+        self.client, self.texts = client, texts
         self.now = 1_700_000_000_000
         self.protocol = Protocol(client, lease_s=LEASE_S, look_s=LOOK_S, followers_max=FOLLOWERS_MAX, texts=texts)
         self.protocol.now_ms = lambda: self.now
@@ -113,6 +116,10 @@ class World:
         self.client.zadd(HELD, {tag: self.now / 1000})
         return id_, tag
 
+    def is_woken(self, queue: str = "q1") -> bool:
+        """Whether a worker that waits for this queue is woken; it takes the token."""
+        return bool(self.client.rpop(wake_key(queue)))
+
     def begin(self, id_: str, token: str = "") -> Begun:
         return self.protocol.begin(id_, token or f"by-{id_}")
 
@@ -125,12 +132,16 @@ class World:
                 pipe.zrange(f"{{stoker}}:{name}", 0, -1, withscores=name in {"due", "settled"})
             for queue in QUEUES:
                 pipe.lrange(queue, 0, -1)
+            for queue in QUEUES:
+                pipe.lrange(wake_key(queue), 0, -1)
             runs, messages, open_, lanes, payloads, following, counts, *found = pipe.execute()
-        barriers, parked, followers, due, settled, *queues = found
+        barriers, parked, followers, due, settled, *lists = found
+        queues, tokens = lists[: len(QUEUES)], lists[len(QUEUES) :]
+        assert all(there in ([], ["1"]) for there in tokens), "at most one token a queue"
         return Raw(
             {id_: json.loads(text) for id_, text in runs.items()},
             messages,
-            open_,
+            {key: text[2:] for key, text in open_.items()},
             lanes,
             payloads,
             following,
@@ -141,6 +152,8 @@ class World:
             {id_: int(at) for id_, at in due},
             {id_: int(at) for id_, at in settled},
             {queue: [read(text)[1] for text in texts] for queue, texts in zip(QUEUES, queues, strict=True)},
+            {queue for queue, there in zip(QUEUES, tokens, strict=True) if there},
+            {id_: int(text[:2]) for id_, text in ((text[2:], text) for text in open_.values())},
         )
 
 

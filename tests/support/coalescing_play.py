@@ -13,6 +13,7 @@ import redis
 
 from scheduler.core.coalescing import COPY_MS, Answer, Coalescing, Request, State
 from scheduler.redis.coalescing import Ask, Execution, Settled, Verdict
+from scheduler.redis.queues.keys import wake_key
 from tests.support.coalescing import FOLLOWERS_MAX, HELD, LEASE_S, LOOK_S, QUEUES, Raw, World, ask_for, message, read
 
 # Key: its lane, and whether it is a barrier there.
@@ -111,6 +112,12 @@ class Play:
             self._begin(held)
         else:
             self.waiting.append(held)
+
+    def wake(self, which: int) -> None:
+        """A worker that has nothing to do waits for this queue."""
+        queue = QUEUES[which % len(QUEUES)]
+        assert self.world.is_woken(queue) == (queue in self.model.tokens)
+        self.model.tokens.discard(queue)
 
     def begin_what_was_taken(self, which: int) -> None:
         if self.waiting:
@@ -256,7 +263,7 @@ class Play:
         self.world.sleep(COPY_MS / 1000)
         self.repair()
         # Nothing may stay for ever but what is counted.
-        assert set(self.client.keys()) <= {"{stoker}:counts"}
+        assert set(self.client.keys()) <= {"{stoker}:counts", *map(wake_key, QUEUES)}
 
     # -- what must always be so
 
@@ -283,6 +290,7 @@ class Play:
         assert raw.lanes == model.lanes
         assert raw.settled == model.settled
         assert all(raw.parked_on(lane) == model.parked(lane) for lane in ("L", "M"))
+        assert raw.tokens == model.tokens
         assert raw.queues == {queue: model.queues.get(queue, []) for queue in QUEUES}
 
     def _nothing_contradicts_itself(self, raw: Raw) -> None:
@@ -293,6 +301,7 @@ class Play:
             assert lane in raw.lanes or not raw.parked_on(lane), "I27: nobody is parked behind a free lane"
         for key, id_ in raw.open.items():
             assert (runs[id_]["state"] != "running", runs[id_]["key"]) == (True, key)
+            assert raw.open_ranks[id_] == runs[id_]["rank"], "who asks for more lifts it"
         bare = {id_ for id_, run in self.model.runs.items() if run.bare}
         assert len(raw.parked) == sum(run["state"] == "parked" for run in runs.values())
         assert {member.split("\0")[2] for member in raw.barriers} == {

@@ -6,9 +6,11 @@ tests/redis/test_coalescing_mutations.py breaks each guard of the scripts and na
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
-from scheduler.redis.coalescing import Verdict
+from scheduler.redis.coalescing import Ask, Protocol, Verdict
+from scheduler.redis.queues.keys import wake_key
 from tests.support.coalescing import HELD, LEASE_S, LOOK_S, World, ask_for, message
 
 Scenario = Callable[[World], None]
@@ -65,7 +67,7 @@ def the_same_request_twice_is_one(w: World) -> None:
     assert w.ask("a") == (V.LEAD, "a", False)
     assert w.queued() == ["<a>"]
     w.ask("b")
-    assert w.ask("b", rank=0) == (V.FOLLOW, "a", False)
+    assert w.ask("b") == w.ask("b", rank=0) == (V.FOLLOW, "a", False)
     assert followers(w, "a") == ["b"]
     assert w.ask("a") == (V.RUNNING, "a", False)
     assert w.ask("b") == (V.FOLLOW, "a", False)
@@ -94,6 +96,58 @@ def a_run_has_no_more_followers_than_it_may(w: World) -> None:
     assert w.ask("f") == (V.FULL, "a", False)
     assert followers(w, "a") == ["b", "c", "d", "e"]
     w.done("a")
+    w.nothing_is_left()
+
+
+@scenario
+def whatever_is_published_wakes_who_waits_for_it(w: World) -> None:
+    w.ask("a", "k1")
+    w.ask("b", "k2", "M")
+    assert w.look().tokens == {"q1"}, "one token for both"
+    assert w.is_woken()
+    w.ask("c", "k1")
+    assert not w.is_woken(), "nothing is published for who follows"
+    w.begin("a")
+    w.again("a")
+    assert w.is_woken(), "for the retry"
+    w.ask("d", "k1", rank=0)
+    assert w.look().tokens == {"q0"}, "for who is lifted"
+    assert w.is_woken("q0")
+    run(w, "a", "b")
+    w.nothing_is_left()
+
+
+@scenario
+def who_waits_behind_a_prefix_is_woken(w: World) -> None:
+    protocol = Protocol(w.client, prefix="p:", texts=w.texts)
+    with closing(protocol._join):
+        protocol.join(Ask("a", "k", "L", 1, "p:q1", "payload"), message("a", "<a>"), "<a>")
+    assert w.client.rpop("p:" + wake_key("q1")) == "1"
+    assert protocol.begin("a", "by-a").verdict is V.RUN
+    assert protocol.done("a", "by-a").verdict is V.DONE
+
+
+@scenario
+def who_gives_signs_of_life_after_a_flush_follows_nobody(w: World) -> None:
+    w.ask("a")
+    w.begin("a")
+    w.client.flushdb()
+    assert w.renew("a")
+    w.ask("b")
+    assert w.ask("a") == (V.RUNNING, "a", False), "it may be told that it does, but not do it for itself"
+    assert w.done("a").verdict is V.DONE
+    run(w, "b")
+    w.nothing_is_left()
+
+
+@scenario
+def a_barrier_of_another_lane_keeps_nobody_from_folding(w: World) -> None:
+    w.ask("s", "stop", "M", barrier=True)
+    w.ask("a")
+    assert w.ask("b") == w.ask("c", rank=2) == (V.FOLLOW, "a", False)
+    assert followers(w, "a") == ["b", "c"]
+    w.done("a")
+    run(w, "s")
     w.nothing_is_left()
 
 
@@ -435,6 +489,7 @@ def an_urgent_request_lifts_a_pending_run(w: World) -> None:
     assert w.ask("c", rank=1) == (V.FOLLOW, "a", True)
     assert w.ask("d", rank=0) == (V.FOLLOW, "a", True)
     assert (w.queued("q0"), w.queued("q1"), w.queued("q2")) == (["<a>.2"], ["<a>.1"], ["<a>"])
+    assert w.look().open_ranks == {"a": 0}, "who is as urgent now folds in quickly"
     run(w, "a")
     assert w.begin("a").verdict is V.SETTLED, "two copies are still to come"
     assert w.protocol.counts()["lifted"] == 2
@@ -787,6 +842,8 @@ def who_is_behind_folds_into_the_run_that_leads_meanwhile(w: World) -> None:
     assert followers(w, "o") == ["a", "f"]
     w.done("o")
     w.nothing_is_left()
+    counts = w.protocol.counts()
+    assert (counts["led"], counts["folded"]) == (2, 1), "as often as it was asked for"
 
 
 @scenario
@@ -1054,6 +1111,7 @@ def the_heir_of_a_barrier_is_shut(w: World) -> None:
     w.ask("s2", "stop", barrier=True)
     run(w, "a", "s2", "s3")
     w.nothing_is_left()
+    assert w.protocol.counts()["led"] == 4, "an heir leads as well"
 
 
 # -- I25: floods

@@ -1,74 +1,25 @@
--- What the coalescing scripts share; protocol.py puts it before each of them.
---
--- A REQUEST is one task id. A RUN is a request that leads: its message stands for it and for those who FOLLOW it.
--- A run is  pending   its message is in a queue
---           parked    its lane was taken when it arrived; it has no message until it is granted the lane
---           granted   the lane is kept for it, its message is at the head of its queue
---           running   begun, until its lease ends
---           heir      took the place of a leader that is gone; its message has yet to be built
--- A run that is not running may be OPEN: others of its key follow it. Of the runs of one key at most one is open, and none
--- across a barrier: neither one that a barrier of its lane came after, nor a barrier that anything came behind.
--- A run is BARE if Redis was flushed and has heard of it since by signs of life alone: it can end, but nothing else.
---
--- KEYS  1 runs       hash  id -> run          8 payloads  hash  id -> what builds the request's message again
---       2 messages   hash  id -> message      9 due       zset  id by the time to look at its run
---       3 open       hash  key -> id         10 settled   zset  id by the time until which a copy of it may still arrive
---       4 lanes      hash  lane -> id        11 counts    hash  counters, and the sequence of all requests
---       5 barriers   zset  lane, sequence, id                    (all of score 0, in the order of their text)
---       6 parked     zset  lane, rank, sequence, id              (likewise)
---       7 followers  zset  leader, sequence, id                  (likewise)
---      12 following  hash  id -> its member of followers
---      13 the broker's index of messages that workers hold, by the time they took them
--- Lists of messages are the broker's and named by the runs: the broker cannot be a cluster, so no script can meet two slots.
--- Any call may come twice: a client whose answer was lost on the way asks again.
--- ARGV  1 now (ms)  2 look_ms: how long a run may go unseen before it is looked at
-local RUNS, MESSAGES, OPEN, LANES, BARRIERS, PARKED, FOLLOWERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local PAYLOADS, DUE, SETTLED, COUNTS, FOLLOWING, HELD = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local now, look_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
-
+-- What the coalescing scripts share. To define it all takes time, and the commonest requests do without: see quick.lua.
 local GRANT_MS = 5000             -- a lane is kept for a woken run for so long, then for whoever comes
 local COPY_MS = 2 * 3600 * 1000   -- copies of a message may arrive for so long: twice the broker's usual visibility timeout
 local DEEP = 20000                -- in a longer queue no message is looked for: a backlog is no loss
-
-local function count(what)
-    redis.call('HINCRBY', COUNTS, what, 1)
-end
 
 local function load(id)
     local text = redis.call('HGET', RUNS, id)
     return text and cjson.decode(text) or nil
 end
 
-local function save(id, run)
-    redis.call('HSET', RUNS, id, cjson.encode(run))
-end
-
-local function look_after(id, ms)
-    redis.call('ZADD', DUE, now + ms, id)
-end
-
-local function next_seq()
-    return redis.call('HINCRBY', COUNTS, 'sequence', 1)
-end
-
 -- A run of which only the lane is known: SQL has told of it, or it gives signs of life after a flush.
 local function bare(lane)
+    count('bare')
     return { state = 'running', key = '', lane = lane, rank = 0, queue = '', seq = next_seq(), asked_at = now, attempt = 1 }
 end
 
--- Members of the three sorted sets compare as text, so numbers have a fixed width.
 local function parked_as(id, run)
     return string.format('%s\0%02d\0%016d\0%s', run.lane, run.rank, run.seq, id)
 end
 
 local function barrier_as(id, run)
     return string.format('%s\0%016d\0%s', run.lane, run.seq, id)
-end
-
-local function follow(leader, id)
-    local member = string.format('%s\0%016d\0%s', leader, next_seq(), id)
-    redis.call('ZADD', FOLLOWERS, 0, member)
-    redis.call('HSET', FOLLOWING, id, member)
 end
 
 local function unfollow(id)
@@ -90,15 +41,26 @@ local function followers_of(leader)
     return ids
 end
 
+-- Who was asked for before, and follows another now.
+local function follow_on(leader, id)
+    follow(leader, id)
+    count('handed')
+end
+
 local function hand_followers(from, to)
     for _, id in ipairs(followers_of(from)) do
         unfollow(id)
-        follow(to, id)
+        follow_on(to, id)
     end
 end
 
+local function open_id(key)
+    local open = redis.call('HGET', OPEN, key)
+    return open and string.sub(open, 3)
+end
+
 local function close(id, run)
-    if redis.call('HGET', OPEN, run.key) == id then redis.call('HDEL', OPEN, run.key) end
+    if open_id(run.key) == id then redis.call('HDEL', OPEN, run.key) end
 end
 
 -- The last barrier of a lane and its place in the sequence.
@@ -121,7 +83,7 @@ end
 
 -- The run that a request of the key may follow.
 local function open_run(key)
-    local id = redis.call('HGET', OPEN, key)
+    local id = open_id(key)
     if not id then return nil end
     local run = load(id)
     if is_barred(run) then return nil end
@@ -135,7 +97,7 @@ local function other_open(run)
 end
 
 local function reopen(id, run)
-    if not run.barrier and not is_barred(run) then redis.call('HSET', OPEN, run.key, id) end
+    if not run.barrier and not is_barred(run) then open_as(id, run) end
 end
 
 -- Put the run's message into its queue once more. Two messages of one delivery tag would acknowledge each other.
@@ -147,7 +109,7 @@ local function push_again(id, run, command)
     message = string.sub(message, 1, from - 1) .. tag .. string.sub(message, to + 1)
     redis.call('HSET', MESSAGES, id, message)
     run.tag = tag
-    redis.call(command, run.queue, message)
+    publish(command, run.queue, message)
 end
 
 -- Of the runs parked behind a free lane, the most urgent and then the oldest gets it, at the head of its queue: it has
@@ -178,7 +140,7 @@ local function park(id, run)
     run.parked_at = run.parked_at or now
     redis.call('ZADD', PARKED, 0, parked_as(id, run))
     save(id, run)
-    look_after(id, look_ms)
+    look_after(id, LOOK_MS)
 end
 
 -- An urgent request that follows a less urgent run takes it along to its own queue.
@@ -186,6 +148,7 @@ local function lift(id, run, rank, queue)
     if rank >= run.rank then return 0 end
     redis.call('ZREM', PARKED, parked_as(id, run))
     run.rank, run.queue = rank, queue
+    open_as(id, run)
     if run.state == 'parked' then
         redis.call('ZADD', PARKED, 0, parked_as(id, run))
     elseif run.state ~= 'heir' then
@@ -221,7 +184,7 @@ local function wait_again(id, run, after_ms, died)
         leader = nil
         forget_run(id, run)
     elseif leader then
-        follow(leader, id)
+        follow_on(leader, id)
         fold_into(leader, target, id, run)
         run.copied = true -- a message of it may be on its way still, and must not run it when the other has
         forget_run(id, run)
@@ -235,7 +198,7 @@ local function wait_again(id, run, after_ms, died)
             push_again(id, run, 'LPUSH')
         end
         save(id, run)
-        look_after(id, after_ms + look_ms)
+        look_after(id, after_ms + LOOK_MS)
     end
     free_lane(id, run.lane)
     return leader

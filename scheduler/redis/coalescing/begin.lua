@@ -1,6 +1,6 @@
 -- begin: a run starts: from here on a request of its key leads its own. It takes its lane, or parks behind who has it.
 --
--- ARGV  3 id  4 token of this execution  5 lease_ms: for how long it is taken to live without a sign
+-- ARGV  2 id  3 token of this execution  4 lease_ms: for how long it is taken to live without a sign
 -- Replies  run ATTEMPT LANE_WAIT_MS ASKED_AT, then id and payload of each follower
 --          parked HOLDER    its lane is taken; who frees the lane publishes it again
 --          running HOLDER   it runs already: this message is a copy
@@ -9,7 +9,7 @@
 --          heir             it has yet to be published: this message is a copy
 --          unknown          Redis has forgotten it: join, then begin
 -- O(log n + followers of the run).
-local id, token, lease_ms = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local id, token, lease_ms = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local run = load(id)
 if not run then
     local followed = leader_of(id)

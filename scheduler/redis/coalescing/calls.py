@@ -31,7 +31,7 @@ class PackedCall:
 
     def __call__(self, args: Sequence[str | int]) -> list[Any]:
         """The script's reply. For scripts that may run twice: a connection that broke is tried once more, opened anew."""
-        command = b"".join((b"*%d\r\n" % (self._count + len(args)), self._head, *map(_bulk, args)))
+        command = b"*%d\r\n%b%b" % (self._count + len(args), self._head, _packed(args))
         connection = self._connection()
         try:
             connection.send_packed_command([command], check_health=False)  # type: ignore[no-untyped-call]
@@ -62,6 +62,13 @@ class PackedCall:
             # Not taken out of the pool: that would keep it when its thread is gone.
             mine = self._local.connection = (os.getpid(), pool.connection_class(**pool.connection_kwargs))
         return mine[1]
+
+
+def _packed(args: Sequence[str | int]) -> bytes:
+    texts = [value if isinstance(value, str) else str(value) for value in args]
+    packed = "".join([f"${len(text)}\r\n{text}\r\n" for text in texts])
+    # As most are: then bytes are as many as characters, and one step encodes all.
+    return packed.encode() if packed.isascii() else b"".join(map(_bulk, texts))
 
 
 def _bulk(value: str | int) -> bytes:

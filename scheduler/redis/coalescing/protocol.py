@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from scheduler.redis.coalescing.calls import PackedCall
+from scheduler.redis.queues.keys import WAKE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,8 +33,11 @@ _NAMES: Final = (
     "counts",
     "following",
 )
-_SHARED: Final = "_shared"
-_SCRIPTS: Final = ("join", "begin", "settle", "renew", "repair")
+# Each script by the texts that make it, one after the other.
+_SCRIPTS: Final = {
+    "join": ("_names", "quick", "_shared", "join"),
+    **{name: ("_names", "_shared", name) for name in ("begin", "settle", "renew", "repair")},
+}
 _CLOCK_S: Final = 60.0  # how long the distance to the server's clock is taken to hold
 
 
@@ -54,6 +58,9 @@ class Verdict(enum.StrEnum):
     WAITING = "waiting"
     GONE = "gone"
     LOST = "lost"
+
+
+_VERDICTS: Final = {verdict.value: verdict for verdict in Verdict}  # quicker than to call the enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +151,19 @@ class Protocol:
         self._client = client
         self._patient = patient or client
         self._keys = [f"{prefix}{_TAG}{name}" for name in _NAMES] + [prefix + held_index]
-        self._lease_ms, self._look_ms = round(lease_s * 1000), round(look_s * 1000)
-        self._followers_max = followers_max
+        self._lease_ms = round(lease_s * 1000)
         texts = script_texts() if texts is None else texts
-        self._scripts = {name: client.register_script(texts[_SHARED] + texts[name]) for name in _SCRIPTS}
+        constants = {
+            "PREFIX": _lua_text(prefix),
+            "WAKE": _lua_text(WAKE_KEY),
+            "FOLLOWERS_MAX": followers_max,
+            "LOOK_MS": round(look_s * 1000),
+        }
+        head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
+        self._scripts = {
+            name: client.register_script(head + "".join(texts[part] for part in parts))
+            for name, parts in _SCRIPTS.items()
+        }
         self._join = PackedCall(client, self._scripts["join"], self._keys)
         self._ahead_s, self._asked_clock = 0.0, -_CLOCK_S
         self.lease_s = lease_s
@@ -159,21 +175,9 @@ class Protocol:
         """
         assert bool(tag) == bool(message), "copies of a message are told apart by their tags"
         assert tag in message, f"the message of {ask.id} carries its tag"
-        verdict, leader, *lifted = self._run(
-            "join",
-            ask.id,
-            ask.key,
-            ask.lane,
-            ask.rank,
-            ask.queue,
-            int(ask.barrier),
-            ask.payload,
-            message,
-            tag,
-            self._followers_max,
-            int(in_hand),
-        )
-        return Joined(Verdict(verdict), leader, bool(lifted and lifted[0]))
+        asked = (self.now_ms(), ask.id, ask.key, ask.lane, ask.rank, ask.queue, int(ask.barrier), ask.payload)
+        verdict, leader, *lifted = self._join((*asked, message, tag, int(in_hand)) if message else asked)
+        return Joined(_VERDICTS[verdict], leader, bool(lifted and lifted[0]))
 
     def begin(self, id_: str, token: str) -> Begun:
         """Seal the run and take its lane, or learn why this message begins nothing."""
@@ -247,7 +251,12 @@ class Protocol:
     def counts(self) -> dict[str, int]:
         """Requests that led, folded, were lifted, parked; runs that began, ended, were inherited: since the last flush."""
         found = cast("dict[str, str]", self._client.hgetall(self._keys[10]))
-        return {name: int(value) for name, value in found.items() if name != "sequence"}
+        counts = {name: int(value) for name, value in found.items()}
+        # The scripts number runs and followers by these, and so count what nobody had asked for, too.
+        for name, besides in (("led", "bare"), ("folded", "handed")):
+            if name in counts:
+                counts[name] -= counts.pop(besides, 0)
+        return counts
 
     def now_ms(self) -> int:
         """The server's clock, by this process's: leases are compared by one clock, and no call pays a trip for it."""
@@ -263,15 +272,20 @@ class Protocol:
         return Settled(Verdict(verdict), *rest)
 
     def _run(self, name: str, *args: str | int) -> list[Any]:
-        timed = [self.now_ms(), self._look_ms, *args]
-        if name == "join":
-            return self._join(timed)
+        timed = [self.now_ms(), *args]
         return cast("list[Any]", self._scripts[name](keys=self._keys, args=timed, client=self._patient))
 
 
 def script_texts() -> dict[str, str]:
     """The .lua files, by their names."""
-    return {name: (_HERE / f"{name}.lua").read_text(encoding="utf-8") for name in (_SHARED, *_SCRIPTS)}
+    return {
+        name: (_HERE / f"{name}.lua").read_text(encoding="utf-8") for name in sorted(set().union(*_SCRIPTS.values()))
+    }
+
+
+def _lua_text(text: str) -> str:
+    """As a constant of a script, whatever it is made of."""
+    return '"' + "".join(f"\\{byte:03}" for byte in text.encode()) + '"'
 
 
 def _pairs(flat: Iterable[str]) -> tuple[Follower, ...]:

@@ -1,10 +1,10 @@
 -- renew: executions say that they live. One that Redis has forgotten takes its lane again, so that none begins beside it.
 --
--- ARGV  3 lease_ms, then for each execution  id  token  lane
+-- ARGV  2 lease_ms, then for each execution  id  token  lane
 -- Replies  the ids of executions that are no longer their runs': another has begun in their place
 -- O(log n for each execution).
-local lease_ms, lost = tonumber(ARGV[3]), {}
-for at = 4, #ARGV, 3 do
+local lease_ms, lost = tonumber(ARGV[2]), {}
+for at = 3, #ARGV, 3 do
     local id, token, lane = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     local run = load(id)
     local is_forgotten = not run and not leader_of(id) and not redis.call('ZSCORE', SETTLED, id)

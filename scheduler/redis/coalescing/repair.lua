@@ -1,6 +1,6 @@
 -- repair: runs that went unseen for too long get what they lack: a message, a lane, or a new beginning after a dead worker.
 --
--- ARGV  3 the most runs to look at
+-- ARGV  2 the most runs to look at
 -- Replies  looked, died, republished, granted; then id and payload of each heir that was never published
 -- O(log n + length of its queue, at most 20,000, for each run).
 local died, republished, granted, heirs = 0, 0, 0, {}
@@ -10,7 +10,7 @@ local function is_on_its_way(id, run)
     local message = redis.call('HGET', MESSAGES, id)
     if redis.call('LLEN', run.queue) > DEEP or redis.call('LPOS', run.queue, message) then return true end
     local taken = redis.call('ZSCORE', HELD, run.tag)
-    return taken and tonumber(taken) * 1000 > now - look_ms
+    return taken and tonumber(taken) * 1000 > now - LOOK_MS
 end
 
 local function look_at(id, run)
@@ -20,9 +20,9 @@ local function look_at(id, run)
     elseif run.state == 'heir' then
         heirs[#heirs + 1] = id
         heirs[#heirs + 1] = redis.call('HGET', PAYLOADS, id)
-        look_after(id, look_ms)
+        look_after(id, LOOK_MS)
     elseif run.state == 'parked' then
-        look_after(id, look_ms)
+        look_after(id, LOOK_MS)
         local holder = redis.call('HGET', LANES, run.lane)
         local other = load(holder)
         if other.lease <= now and other.state == 'running' then
@@ -45,11 +45,11 @@ local function look_at(id, run)
             republished = republished + 1
         end
         -- A worker that is busy may hold it for long: each further copy waits twice as long.
-        look_after(id, look_ms * 2 ^ math.min(run.copies, 6))
+        look_after(id, LOOK_MS * 2 ^ math.min(run.copies, 6))
     end
 end
 
-local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))
+local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, tonumber(ARGV[2]))
 for _, id in ipairs(due) do
     -- What was done for one of them may have been what another lacked.
     local at = redis.call('ZSCORE', DUE, id)

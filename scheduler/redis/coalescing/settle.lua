@@ -1,10 +1,10 @@
 -- settle: a run ends, waits for another beginning, or is given up; its lane goes to who waits for it, in the same step.
 --
--- ARGV  3 id  4 token of the execution; '' = whoever saw its end from outside
---       5 outcome  done      it ended, and every follower has been told
---                  again     it retries: 6 is its new message, 7 that one's tag, 8 the ms until it is due
+-- ARGV  2 id  3 token of the execution; '' = whoever saw its end from outside
+--       4 outcome  done      it ended, and every follower has been told
+--                  again     it retries: 5 is its new message, 6 that one's tag, 7 the ms until it is due
 --                  returned  the broker has its message again
---                  behind    SQL says that its lane is taken: 6 by whom, 8 the ms that one's lease has left
+--                  behind    SQL says that its lane is taken: 5 by whom, 7 the ms that one's lease has left
 --                  given_up  it will not run (revoked, expired, rejected, lost): its first follower takes its place
 -- Replies  done WOKEN          WOKEN: who got the lane, or ''
 --          waiting LEADER      it waits: as itself, or as a follower of LEADER
@@ -13,7 +13,7 @@
 --          lost                this execution is not the run's any more: another has begun, or Redis has forgotten it and
 --                              cannot let it wait
 -- O(log n for each follower).
-local id, token, outcome = ARGV[3], ARGV[4], ARGV[5]
+local id, token, outcome = ARGV[2], ARGV[3], ARGV[4]
 local run = load(id)
 -- A run that only SQL has told of (see behind) has no token yet: whoever runs it knows that it does.
 local is_mine = run and (token == '' or run.token == token or (run.state == 'running' and not run.token))
@@ -28,7 +28,7 @@ local function inherit(heir)
     save(heir, new)
     if run.barrier then redis.call('ZADD', BARRIERS, 0, barrier_as(heir, new)) end
     reopen(heir, new)
-    look_after(heir, look_ms)
+    look_after(heir, LOOK_MS)
     count('inherited')
     return { 'heir', heir, redis.call('HGET', PAYLOADS, heir) }
 end
@@ -66,19 +66,19 @@ if outcome == 'done' then
 end
 
 if outcome == 'behind' then
-    local holder = ARGV[6]
+    local holder = ARGV[5]
     local other = load(holder) or bare(run.lane)
-    other.lease = math.max(other.lease or 0, now + tonumber(ARGV[8]))
+    other.lease = math.max(other.lease or 0, now + tonumber(ARGV[7]))
     save(holder, other)
     look_after(holder, other.lease - now)
     redis.call('HSET', LANES, run.lane, holder)
 end
-local leader = wait_again(id, run, tonumber(ARGV[8] or 0), false)
+local leader = wait_again(id, run, tonumber(ARGV[7] or 0), false)
 if not leader then return { 'lost' } end
 if leader == id and outcome == 'again' then
-    run.tag, run.first_tag, run.copies = ARGV[7], ARGV[7], 0
-    redis.call('HSET', MESSAGES, id, ARGV[6])
-    redis.call('LPUSH', run.queue, ARGV[6])
+    run.tag, run.first_tag, run.copies = ARGV[6], ARGV[6], 0
+    redis.call('HSET', MESSAGES, id, ARGV[5])
+    publish('LPUSH', run.queue, ARGV[5])
     save(id, run)
 elseif leader == id and outcome == 'behind' then
     park(id, run)
