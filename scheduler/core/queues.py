@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # Credit is counted in dequeues: one is spent for each that the reserve gives away. A class starts with one, so that the
-# first to pass its bound goes at once; what it has not spent it keeps.
+# first to pass its bound goes at once; what it has not spent it keeps, and more than one only while it is overdue.
 FULL_CREDIT: Final = 1.0
 
 
@@ -60,16 +60,24 @@ def pick(classes: Sequence[QueueClass], heads: Sequence[Head], credit: Mapping[s
     if not waiting:
         return None
     best, *others = waiting
-    left = dict(credit)
-    due: tuple[float, str] | None = None
-    for kind in others:
-        overdue_s = oldest[kind.name].waited_s - kind.bound_s
-        if overdue_s <= 0 or kind.reserve <= 0:
+    overdue_s = {
+        kind.name: oldest[kind.name].waited_s - kind.bound_s
+        for kind in others
+        if kind.reserve > 0 and oldest[kind.name].waited_s > kind.bound_s
+    }
+    if not overdue_s:
+        return Pick(oldest[best.name].queue, credit, reserved=False)
+    left, due = dict(credit), None
+    for kind in classes:
+        saved = credit.get(kind.name, FULL_CREDIT)
+        if kind.name not in overdue_s:
+            # What it was passed over for it makes up for while it is overdue. Kept for later, that would pass all at once.
+            left[kind.name] = min(saved, FULL_CREDIT)
             continue
-        left[kind.name] = left.get(kind.name, FULL_CREDIT) + kind.reserve
-        if left[kind.name] >= 1 and (due is None or overdue_s > due[0]):
-            due = overdue_s, kind.name
+        left[kind.name] = saved + kind.reserve
+        if left[kind.name] >= 1 and (due is None or overdue_s[kind.name] > overdue_s[due]):
+            due = kind.name
     if due is None:
         return Pick(oldest[best.name].queue, left, reserved=False)
-    left[due[1]] -= 1
-    return Pick(oldest[due[1]].queue, left, reserved=True)
+    left[due] -= 1
+    return Pick(oldest[due].queue, left, reserved=True)

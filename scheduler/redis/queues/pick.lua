@@ -19,6 +19,7 @@ local CREDIT, COUNTS, REFUSED = KEYS[2 * n + 4], KEYS[2 * n + 5], KEYS[2 * n + 6
 local now, most, wake_ms = tonumber(ARGV[#ARGV - 2]), tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
 
 local REFUSED_MOST = 1000
+local NO_BOUND = 2 ^ 53
 local CREDIT_TTL_S = 3600 -- workers of other queues than before leave theirs behind
 
 local waited, oldest = {}, {}
@@ -71,20 +72,27 @@ local function load_credit()
     for class, left in ipairs(redis.call('HMGET', CREDIT, unpack(names))) do credit[class] = tonumber(left or 1) end
 end
 
+-- What a class was passed over for it makes up for while it is overdue. Kept for later, that would pass all at once.
 local function choose()
-    local best, due, due_ms
+    local best, due, overdue = nil, nil, {}
     for class = 1, m do
         local queue = oldest[class]
         if queue and not best then
             best = class
         elseif queue then
             local overdue_ms = waited[queue] - bound[class]
-            if overdue_ms > 0 and reserve[class] > 0 then
-                if not credit then load_credit() end
-                credit[class] = credit[class] + reserve[class]
-                spent = true
-                if credit[class] >= 1 and (not due or overdue_ms > due_ms) then due, due_ms = class, overdue_ms end
-            end
+            if overdue_ms > 0 and reserve[class] > 0 then overdue[class] = overdue_ms end
+        end
+    end
+    if not next(overdue) then return best, false end
+    if not credit then load_credit() end
+    spent = true
+    for class = 1, m do
+        if overdue[class] then
+            credit[class] = credit[class] + reserve[class]
+            if credit[class] >= 1 and (not due or overdue[class] > overdue[due]) then due = class end
+        else
+            credit[class] = math.min(credit[class], 1)
         end
     end
     if due then credit[due] = credit[due] - 1 end
@@ -93,7 +101,9 @@ end
 
 local reply, held, index, counted = { 0 }, {}, {}, {}
 
+-- Not of queues that come and go, as those of replies do: they are in no class, and nothing would forget them.
 local function count(queue, what)
+    if bound[class_of(queue)] >= NO_BOUND then return end
     local field = name_of(queue) .. ' ' .. what
     counted[field] = (counted[field] or 0) + 1
 end
