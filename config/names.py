@@ -59,6 +59,8 @@ FORGET_NETWORK_STEP: Final = "step.forget_network"
 # The classes of work that an operation may be submitted in; each node has a queue of its own for each of them.
 OPERATION_QUEUES: Final = (USER_WAITING_QUEUE, USER_FACING_QUEUE, BACKGROUND_QUEUE)
 
+# Where a task goes that no other route names, and that was sent to no queue by name.
+OTHER_TASKS: Final = "*"
 DEFAULT_ROUTES: Final[dict[str, str]] = {
     RECONCILE_TASK: CONTROL_QUEUE,
     REAP_TASK: CONTROL_QUEUE,
@@ -69,6 +71,7 @@ DEFAULT_ROUTES: Final[dict[str, str]] = {
     RENEW_TASK: USER_WAITING_QUEUE,
     RELEASE_TASK: USER_WAITING_QUEUE,
     **dict.fromkeys(OPERATION_TASKS, USER_WAITING_QUEUE),
+    OTHER_TASKS: BACKGROUND_QUEUE,
 }
 TICK_TASKS: Final = (RECONCILE_TASK, REAP_TASK, SWEEP_TASK)
 
@@ -76,3 +79,8 @@ TICK_TASKS: Final = (RECONCILE_TASK, REAP_TASK, SWEEP_TASK)
 def node_queue(queue: str, node: str) -> str:
     """The queue of a class of work that only the workers of one node serve."""
     return f"{queue}@{node}" if node else queue
+
+
+def class_of(queue: str) -> str:
+    """The class of work that a queue belongs to: `background` for `background@node1`, and for itself."""
+    return queue.partition("@")[0]

@@ -19,9 +19,10 @@ from pydantic_settings import (
 from config.frozen import Frozen, refuse_unknown_keys
 from config.ladder import broken_leases, broken_rungs
 from config.locations import Locations
-from config.names import DEFAULT_ROUTES, OPERATION_QUEUES, QUEUES, TICK_TASKS, node_queue
+from config.names import DEFAULT_ROUTES, OPERATION_QUEUES, TICK_TASKS, node_queue
 from config.network import Network
 from config.profile import Name, Profile, Seconds
+from config.queues import DEFAULT_QUEUES, Queue, QueueName, broken_queues, completed
 from config.urls import redis_client_url
 
 _LAST_PORT: Final = 65_535
@@ -150,7 +151,8 @@ class Settings(BaseSettings):
     wake_ups: bool = True  # off: only the ticks move the pool (for measuring what wake-ups are worth)
     tenants: Tenants = Tenants()
     profiles: dict[Name, Profile] = Field(default_factory=dict)
-    queues: dict[str, str] = Field(default_factory=dict)  # task name -> queue, over the default routes
+    queues: dict[QueueName, Queue] = Field(default_factory=lambda: dict(DEFAULT_QUEUES))
+    routes: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_ROUTES))  # task -> queue; "*" = all others
     schedule: Schedule = Schedule()
     timeouts: Timeouts = Timeouts()
     backoff: Backoff = Backoff()
@@ -187,20 +189,21 @@ class Settings(BaseSettings):
             return profiles
         return {name: {"name": name, **body} if isinstance(body, dict) else body for name, body in profiles.items()}
 
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _over_the_default_queues(cls, queues: Any) -> Any:  # noqa: ANN401 - as read from the file
+        return completed(queues) if isinstance(queues, dict) else queues
+
+    @field_validator("routes", mode="before")
+    @classmethod
+    def _over_the_default_routes(cls, routes: Any) -> Any:  # noqa: ANN401 - as read from the file
+        return {**DEFAULT_ROUTES, **routes} if isinstance(routes, dict) else routes
+
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         wrong = [rung for profile in self.profiles.values() for rung in broken_rungs(profile, self.timeouts)]
         wrong += broken_leases(self.operations, self.schedule, self.timeouts)
-        wrong += [
-            f"queues.{task}: unknown task; known: {', '.join(DEFAULT_ROUTES)}"
-            for task in self.queues
-            if task not in DEFAULT_ROUTES
-        ]
-        wrong += [
-            f"queues.{task} = {queue!r}: unknown queue; known: {', '.join(QUEUES)}"
-            for task, queue in self.queues.items()
-            if queue not in QUEUES
-        ]
+        wrong += broken_queues(self.queues, self.routes)
         if self.timeouts.claim_wait_max_s >= self.timeouts.task_soft_limit_s:
             wrong.append(
                 f"timeouts.claim_wait_max_s = {self.timeouts.claim_wait_max_s:g} s must be less than "
@@ -231,14 +234,19 @@ class Settings(BaseSettings):
         return self.locations.redis_client_url if self.redis_url is None else redis_client_url(self.redis_url)
 
     @cached_property
-    def all_queues(self) -> tuple[str, ...]:
-        """Every queue there is: the classes of work, and for each node those that operations are submitted in."""
-        return (*QUEUES, *(node_queue(queue, node) for node in self.network.nodes for queue in OPERATION_QUEUES))
+    def classes(self) -> tuple[str, ...]:
+        """The classes of work, the one that is served first before the others."""
+        return tuple(sorted(self.queues, key=lambda name: self.queues[name].rank))
 
     @cached_property
-    def routes(self) -> dict[str, str]:
-        """Task name to queue."""
-        return {**DEFAULT_ROUTES, **self.queues}
+    def node_queues(self) -> tuple[str, ...]:
+        """For each node the queues that operations are submitted in."""
+        return tuple(node_queue(queue, node) for node in self.network.nodes for queue in OPERATION_QUEUES)
+
+    @property
+    def all_queues(self) -> tuple[str, ...]:
+        """Every queue there is: the classes of work, then those of the nodes."""
+        return (*self.classes, *self.node_queues)
 
     @cached_property
     def tick_periods(self) -> dict[str, float]:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from celery import Celery
-
 from config.settings import Settings, load
 from demo.doors import PROFILE
 from scheduler.errors import Permanent
@@ -18,6 +16,8 @@ from tasks.services import FLOWER_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from celery import Celery
 
     from config.network import Network
     from tasks.context import Context
@@ -66,11 +66,9 @@ def alone(settings: Settings) -> Iterator[None]:
 def celery_client(settings: Settings) -> Celery:
     """A Celery client of the demo's broker."""
     # The module also makes the app of whatever settings are in force: by now they are the demo's.
-    from tasks.celery_app import configuration  # noqa: PLC0415
+    from tasks.celery_app import make_app  # noqa: PLC0415
 
-    app = Celery("stoker-demo")
-    app.conf.update(configuration(settings))
-    return app
+    return make_app("stoker-demo", settings)
 
 
 def require_room(context: Context) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 from celery import Celery
 
-from config.names import CONTROL_QUEUE, QUEUES, SWEEP_TASK
+from config.names import OTHER_TASKS, SWEEP_TASK
 from config.settings import Settings, load
 from tasks.bootsteps import CheckEngines, KeeperStep
 from tasks.logs import configure_logs
+from tasks.routing import KnownQueuesOnly
+from tasks.transport import register
 
 # Everything crosses the broker as JSON: a pickle is a program, and the broker is shared.
 _JSON = ["json"]
@@ -27,9 +29,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "accept_content": _JSON,
         "result_accept_content": _JSON,
         "task_queues": {name: {"exchange": name, "routing_key": name} for name in settings.all_queues},
-        "task_default_queue": CONTROL_QUEUE,
+        "task_default_queue": settings.routes[OTHER_TASKS],
         "task_create_missing_queues": False,
-        "task_routes": {task: {"queue": queue} for task, queue in settings.routes.items()},
+        "task_routes": {task: {"queue": queue} for task, queue in settings.routes.items() if task != OTHER_TASKS},
         "task_soft_time_limit": timeouts.task_soft_limit_s,
         "task_time_limit": timeouts.task_time_limit_s,
         "task_track_started": True,
@@ -38,7 +40,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "coalescing": {
-            "queues": QUEUES,
+            "queues": settings.classes,
             "lease_s": settings.operations.lease_s,
             "look_s": settings.operations.look_s,
             "followers_max": settings.operations.followers_max,
@@ -51,6 +53,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
             # One step: with more, an urgent message in one busy queue passes everything in all other queues.
             "priority_steps": [0],
             "sep": ":",
+            # By which the transport picks the next message; what operators change meanwhile it reads in Redis.
+            "queue_classes": {
+                name: {"rank": queue.rank, "bound_s": queue.bound_s, "reserve": queue.reserve}
+                for name, queue in settings.queues.items()
+            },
         },
         "redis_socket_timeout": 15.0,
         # A unix socket has no keepalive, and redis-py refuses to be asked for one.
@@ -68,7 +75,16 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
+def make_app(name: str, settings: Settings, **options: Any) -> Celery:  # noqa: ANN401 - Celery's own options
+    """A Celery app of this deployment, on Stoker's transport and its queues alone."""
+    register()
+    made = Celery(name, amqp=KnownQueuesOnly, **options)
+    made.conf.update(configuration(settings))
+    return made
+
+
 configure_logs()
-app = Celery("stoker", include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"])
-app.conf.update(configuration(load()))
+app = make_app(
+    "stoker", load(), include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"]
+)
 app.steps["worker"].update({CheckEngines, KeeperStep})

@@ -8,15 +8,6 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from config.names import (
-    BACKGROUND_QUEUE,
-    CONTROL_QUEUE,
-    QUEUES,
-    SPAWN_QUEUE,
-    USER_FACING_QUEUE,
-    USER_WAITING_QUEUE,
-)
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -43,24 +34,23 @@ class Role:
     concurrency: int
 
 
-# A role of its own for the ticks: they must run when every other worker is full, for it is they that make room.
-ROLES: Final[Mapping[str, Role]] = {
-    "control": Role((CONTROL_QUEUE,), 2),
-    "spawn": Role((SPAWN_QUEUE, BACKGROUND_QUEUE), 8),
-    "user": Role((USER_WAITING_QUEUE, USER_FACING_QUEUE), 32),
-}
+# Tasks at once. A worker of its own for the ticks: they must run when every other is full, for it is they that make room.
+CONCURRENCY: Final[Mapping[str, int]] = {"control": 2, "spawn": 8, "user": 32}
 
 
 def roles(settings: Settings) -> dict[str, Role]:
-    """The workers of one machine: those above, and one that may change the networks of the nodes that it plays.
+    """The workers of one machine, each with the queues that the settings give it, the first to be served first.
 
-    A dry run needs no rights, and no worker of its own.
+    And one that may change the networks of the nodes that this machine plays; a dry run needs no rights, and no worker of
+    its own. A worker whose queues were all given to others is left out.
     """
-    nodes = settings.all_queues[len(QUEUES) :]
-    if settings.network.driver != "dry_run":
-        return {**ROLES, "network": Role(nodes, NETWORK_CONCURRENCY)}
-    user = ROLES["user"]
-    return {**ROLES, "user": Role((*user.queues, *nodes), user.concurrency)}
+    served = {name: tuple(q for q in settings.classes if settings.queues[q].worker == name) for name in CONCURRENCY}
+    if settings.network.driver == "dry_run":
+        served["user"] += settings.node_queues
+    else:
+        served["network"] = settings.node_queues
+    limits = {**CONCURRENCY, "network": NETWORK_CONCURRENCY}
+    return {name: Role(queues, limits[name]) for name, queues in served.items() if queues}
 
 
 @dataclass(frozen=True)

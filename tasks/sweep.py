@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from scheduler.core.audit import Found, is_claimed, plan_audit
+from scheduler.redis.connection import connect
+from scheduler.redis.queues import policy
 from scheduler.store import launches, operations, slots, sweeping
 from tasks import lifecycle
 from tasks.coalescing.repair import repair
@@ -40,6 +43,7 @@ def run(context: Context) -> dict[str, int]:
     found["never_launched"] = sweeping.retire_never_launched(db, batch)
     found |= _audit(context)
     found |= _operations(context)
+    found |= _queues(context)
     keep = timedelta(seconds=settings.history.keep_s)
     found["pruned"] = sweeping.prune(db, keep, batch) + operations.prune(db, keep, batch)
     if any(found.values()):
@@ -58,6 +62,16 @@ def _operations(context: Context) -> dict[str, int]:
         return {}
     died = {"dead_runs": repaired.died, "lost_messages": repaired.republished, "missed_lanes": repaired.granted}
     return {**died, "heirs": len(repaired.heirs), **found}
+
+
+def _queues(context: Context) -> dict[str, int]:
+    """What operators have changed of the queues, where workers read it: after a flush, or a change that Redis did not hear."""
+    try:
+        with closing(connect(context.settings.redis_client_url)) as client:
+            return {"queue_policies": int(policy.publish(context.db, client))}
+    except redis.RedisError as error:
+        log.warning("policies of the queues not compared; the next tick does it", error=str(error))
+        return {}
 
 
 def _audit(context: Context) -> dict[str, int]:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 
 from config.settings import Settings
 from scheduler.store.database import Database
 from scheduler.store.sync import apply_settings
-from tasks.celery_app import configuration
+from tasks.celery_app import make_app
 from tasks.context import Context
 from tests.support import profiles
 from tests.support.fleet import Fleet
@@ -95,8 +94,7 @@ def fleet(db: Database, settings: Settings) -> Fleet:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Context]:
-    app = Celery("stoker-test", set_as_current=False)
-    app.conf.update(configuration(settings))
+    app = make_app("stoker-test", settings, set_as_current=False)
     context = Context(settings, app)
     try:
         yield context

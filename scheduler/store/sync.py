@@ -1,9 +1,11 @@
-"""Carries the settings into the database: tenants' caps and the profiles in force. Running it twice changes nothing."""
+"""Carries the settings into the database: tenants' caps, profiles, classes of work. Running it twice changes nothing."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+
+from scheduler.store import queues
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -11,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def apply_settings(db: Database, settings: Settings) -> None:
-    """Make the database's tenants and profiles those of the settings; profiles no longer held are closed, not deleted."""
+    """Make the database's tenants, profiles and queues those of the settings; old profiles are closed, not deleted.
+
+    Raises:
+        Refused: with what operators have changed by hand, the reserves of the queues are too much.
+    """
+    queues.apply(db, settings.queues)
     _apply_caps(db, settings)
     _apply_profiles(db, settings)
 

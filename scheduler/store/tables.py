@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -101,6 +102,29 @@ nodes = Table(
     Column("name", Text, primary_key=True),
     Column("first_seen", Time, nullable=False, server_default=NOW),
     Column("cordoned", Boolean, nullable=False, server_default=text("false")),
+)
+
+# The classes of work: what the settings say, and what operators have said since. sql/80_queues.sql guards their sum.
+queues = Table(
+    "queues",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("rank", Integer, nullable=False),
+    Column("bound_s", Float, nullable=False),
+    Column("reserve", Float, nullable=False),
+    Column("override_bound_s", Float),
+    Column("override_reserve", Float),
+    Column("changed_at", Time),
+    Column("changed_by", Text),
+    # Compared when a statement has ended: two that trade their ranks are of one rank in between.
+    UniqueConstraint("rank", deferrable=True, initially="IMMEDIATE"),
+    CheckConstraint("name ~ '^[a-z][a-z0-9_-]*$'", name="name_is_a_class"),
+    CheckConstraint("rank >= 0", name="rank_is_no_debt"),
+    CheckConstraint("bound_s between 0.001 and 86400", name="bound_fits"),
+    CheckConstraint("override_bound_s between 0.001 and 86400", name="override_bound_fits"),
+    CheckConstraint("reserve >= 0 and reserve < 1", name="reserve_is_a_share"),
+    CheckConstraint("override_reserve >= 0 and override_reserve < 1", name="override_reserve_is_a_share"),
+    CheckConstraint("(changed_at is null) = (changed_by is null)", name="changed_by_somebody"),
 )
 
 workers = Table(

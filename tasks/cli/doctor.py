@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.metadata import version
 
 import psycopg
@@ -13,6 +14,9 @@ from sqlalchemy import create_engine, inspect
 from config.ladder import broken_rungs
 from config.settings import Settings, load, python_command
 from scheduler.redis.connection import connect
+from scheduler.redis.queues import policy
+from scheduler.store import queues
+from scheduler.store.database import Database
 from scheduler.store.migrate import sqlalchemy_url
 from scheduler.store.schema import metadata
 from tasks.cli import network_checks
@@ -37,11 +41,14 @@ def examine() -> Iterator[Check]:
         return
     yield Check("settings", ok=True, found=f"{len(settings.profiles)} profiles: {', '.join(settings.profiles)}")
     yield from _profiles(settings)
+    yield _queues(settings)
     yield network_checks.leases(settings)
     yield from network_checks.networks(settings.network)
     yield _attempt("postgresql", lambda: _postgres(settings), "start it with `stoker up`, or mend STOKER_DATABASE_URL")
     yield _attempt("schema", lambda: _schema(settings), "run `stoker migrate`")
     yield _attempt("redis", lambda: _redis(settings), "start it with `stoker up`, or mend STOKER_REDIS_URL")
+    remedy = "the next sweep does it: see that beat and the control worker run (`stoker status`)"
+    yield _attempt("policies of queues", lambda: _policies(settings), remedy)
 
 
 def _profiles(settings: Settings) -> Iterator[Check]:
@@ -62,6 +69,13 @@ def _profiles(settings: Settings) -> Iterator[Check]:
             yield Check(
                 f"cap of {profile.name}", ok=True, found="max_workers 0: unbounded, what it runs on is the ceiling"
             )
+
+
+def _queues(settings: Settings) -> Check:
+    """That they hold together is checked when the settings are read."""
+    reserved = sum(queue.reserve for queue in settings.queues.values())
+    found = f"{', '.join(settings.classes)}; {reserved:.0%} reserved"
+    return Check("queues", ok=True, found=found)
 
 
 def _attempt(name: str, check: Callable[[], str], remedy: str) -> Check:
@@ -93,3 +107,14 @@ def _redis(settings: Settings) -> str:
     info = client.info("server")
     name = "Valkey" if "valkey_version" in info else "Redis"
     return f"{name} {info.get('valkey_version') or info['redis_version']}, {'by URL' if settings.redis_url else 'embedded'}"
+
+
+def _policies(settings: Settings) -> str:
+    with closing(Database(settings.database_dsn, connections=1, timeout_s=3.0)) as db:
+        wanted = policy.texts(queues.policies(db))
+    with closing(connect(settings.redis_client_url, timeout_s=3.0)) as client:
+        found = policy.read(client)
+    if found != wanted:
+        what = f"workers read {found or 'no changes'}, and SQL says {wanted or 'none'}"
+        raise LookupError(what)
+    return f"{len(found)} changed by operators: {', '.join(found)}" if found else "as in the settings"

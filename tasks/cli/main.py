@@ -108,9 +108,18 @@ def _add_groups() -> None:
     from tasks.cli.networks import app as network_app  # noqa: PLC0415 - these read the settings: `main` shows their errors
     from tasks.cli.operations import app as operation_app  # noqa: PLC0415
     from tasks.cli.pool import app as pool_app  # noqa: PLC0415
+    from tasks.cli.queues import app as queues_app  # noqa: PLC0415
+    from tasks.cli.simulate import app as simulate_app  # noqa: PLC0415
 
+    groups = {
+        "pool": pool_app,
+        "network": network_app,
+        "op": operation_app,
+        "queues": queues_app,
+        "simulate": simulate_app,
+    }
     if not app.registered_groups:
-        for name, group in {"pool": pool_app, "network": network_app, "op": operation_app}.items():
+        for name, group in groups.items():
             app.add_typer(group, name=name)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from kombu.exceptions import OperationalError
 
-from config.names import OPERATION_QUEUES, QUEUES, node_queue
+from config.names import OPERATION_QUEUES, node_queue
 from scheduler.redis.connection import connect
 from scheduler.store import operations, status
 from tasks.cli import operation_views, views
@@ -53,7 +53,7 @@ def queue_lengths(context: Context) -> dict[str, dict[str, Any]]:
         node: {queue: lengths[node_queue(queue, node)] for queue in OPERATION_QUEUES}
         for node in context.settings.network.nodes
     }
-    return {"queues": {queue: lengths[queue] for queue in QUEUES}, "node_queues": nodes}
+    return {"queues": {queue: lengths[queue] for queue in context.settings.classes}, "node_queues": nodes}
 
 
 def show(context: Context) -> None:

@@ -206,22 +206,20 @@ class Channel(kombu_redis.Channel):
     def _hand_out(self, taken: list[Picked]) -> None:
         """Each message to its consumer. One whose consumer fails leaves the others to theirs."""
         failed: Exception | None = None
-        while taken:
-            picked = taken.pop(0)
-            payload = self._opened(picked)
-            if payload is None:
-                continue
-            if picked.queue not in self._active_queues:  # no longer served: cancelled while the reply was under way
-                self._put_back([picked])
-                continue
-            try:
-                with self._recorded(None if picked.queue in self._unrecorded else picked.tag):
-                    self.connection._deliver(payload, picked.queue)  # noqa: SLF001 - kombu's channels do
-            except Exception as error:  # noqa: BLE001 - whatever a consumer raises, the others' messages are not its own
-                failed = failed or error
-            except BaseException:
-                self._put_back(taken)
-                raise
+        unserved = []  # cancelled while the reply was under way
+        try:
+            while taken:
+                picked = taken.pop(0)
+                if picked.queue not in self._active_queues:
+                    unserved.append(picked)
+                elif (payload := self._opened(picked)) is not None:
+                    try:
+                        with self._recorded(None if picked.queue in self._unrecorded else picked.tag):
+                            self.connection._deliver(payload, picked.queue)  # noqa: SLF001 - kombu's channels do
+                    except Exception as error:  # noqa: BLE001 - whatever a consumer raises, the others' are not its own
+                        failed = failed or error
+        finally:
+            self._put_back([*unserved, *taken])
         if failed is not None:
             raise failed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Final
 
 from kombu.transport.redis import MultiChannelPoller
@@ -14,7 +15,12 @@ _RECHECK_S: Final = 0.01
 
 
 class Poller(MultiChannelPoller):
-    """kombu's, which looks again soon where a full worker would sleep out its whole timeout after each task."""
+    """kombu's, but for two things that it leaves out where no event loop runs.
+
+    A full worker looks again soon, where it would sleep out its whole timeout after each task. And messages whose holder is
+    gone are looked for when nothing comes: kombu does that only where a wait ends without any event, and the end of a
+    blocking command is one.
+    """
 
     _brief = False
 
@@ -22,11 +28,15 @@ class Poller(MultiChannelPoller):
         """Wait for one event, at most so many seconds.
 
         Raises:
-            Empty: there was none.
+            Empty: no message came.
         """
         full = any(channel.active_queues and not channel.qos.can_consume() for channel in self._channels)
         self._brief = full and (timeout is None or timeout > _RECHECK_S)
-        return super().get(callback, _RECHECK_S if self._brief else timeout)
+        try:
+            return super().get(callback, _RECHECK_S if self._brief else timeout)
+        except Empty:
+            self.maybe_restore_messages()
+            raise
 
     def maybe_restore_messages(self) -> None:
         """Look for messages whose holder is gone; not after each of the brief waits, of which there may be a hundred a second."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kombu.transport import redis as kombu_redis
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from kombu import Connection
 
 
+# Without a call for so long, an idle worker looks by itself: who publishes by other means calls nobody.
+SLEEP_S: Final = 1.5
+
+
 class Transport(kombu_redis.Transport):
     """redis://, rediss:// and redis+socket://."""
 
     Channel = Channel
-    # Seconds without a call after which an idle worker looks by itself; `polling_interval` among the options changes it.
-    brpop_timeout = 1.5  # type: ignore[assignment]
 
     def __init__(self, client: Connection, **kwargs: Any) -> None:
         """Refuse options under which a queue would be several lists."""
@@ -33,6 +35,8 @@ class Transport(kombu_redis.Transport):
             )
         super().__init__(client, **kwargs)
         self.cycle = Poller()  # type: ignore[assignment]
+        # Not kombu's `polling_interval`, which also sleeps after each wait of a worker without an event loop.
+        self.brpop_timeout = (client.transport_options or {}).get("sleep_s", SLEEP_S)
 
 
 class SentinelTransport(Transport, kombu_redis.SentinelTransport):

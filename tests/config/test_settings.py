@@ -51,6 +51,8 @@ def test_every_key_of_the_default_file_is_the_default_of_the_code() -> None:
     with profiles.in_force(DEFAULT_FILE):
         written = load()
     for section in (
+        "queues",
+        "routes",
         "schedule",
         "timeouts",
         "backoff",
@@ -200,8 +202,6 @@ def test_a_profile_is_found_by_either_of_its_names(read: Load) -> None:
         ({"profiles": {"duck": profiles.echo(flor=3)}}, "unknown key 'flor', did you mean 'floor'?"),
         ({"timeouts": {"visibility": 9}}, "unknown key 'visibility', did you mean 'visibility_s'?"),
         ({"schedule": {"zzz": 1}}, "unknown key 'zzz'; known: reap_s, reconcile_s, sweep_s"),
-        ({"queues": {"pool.clam": "control"}}, "queues.pool.clam: unknown task; known: pool.reconcile"),
-        ({"queues": {"pool.claim": "fast"}}, "queues.pool.claim = 'fast': unknown queue; known: control"),
         ({"profiles": {"duck": profiles.echo(floor=9, max_workers=3)}}, "floor 9 is above max_workers 3"),
         ({"profiles": {"duck": profiles.echo(memory="12Qi")}}, "unknown unit 'Qi'; use one of k, M, G, T, Ki"),
         ({"profiles": {"duck": profiles.echo(memory="lots")}}, "memory 'lots' is not a quantity; write it like 512Mi"),

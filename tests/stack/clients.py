@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from celery import Celery
-
 from scheduler.errors import Temporary
-from tasks.celery_app import configuration
+from tasks.celery_app import make_app
 from tasks.context import Context
 from tasks.pool import Held
 from tests.support import profiles
@@ -44,8 +42,7 @@ def live(config: str, engines: dict[str, Any], seed: int, seconds: float) -> Dia
     """Claim and release for so long."""
     dice = random.Random(seed)
     settings = profiles.settings_of(Path(config), **engines)
-    app = Celery("stoker-chaos", set_as_current=False)
-    app.conf.update(configuration(settings))
+    app = make_app("stoker-chaos", settings, set_as_current=False)
     context = Context(settings, app)
     diary, end, pause = Diary(), time.monotonic() + seconds, threading.Event()
     while time.monotonic() < end:

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
-
 from config.names import OPERATION_QUEUES
 from scheduler.errors import Temporary
 from scheduler.store.operations import Operation
-from tasks.celery_app import configuration
+from tasks.celery_app import make_app
 from tasks.context import Context
 from tests.support import profiles
 
@@ -40,8 +38,7 @@ def submit(  # noqa: PLR0917 - what a process is given
     """Submit so many operations, spread over so many seconds."""
     dice = random.Random(seed)
     settings = profiles.settings_of(Path(config), **engines)
-    app = Celery("stoker-chaos", set_as_current=False)
-    app.conf.update(configuration(settings))
+    app = make_app("stoker-chaos", settings, set_as_current=False)
     context = Context(settings, app)
     diary, began, pause = OperationDiary(), time.monotonic(), threading.Event()
     plugged: set[tuple[int, int]] = set()

@@ -42,6 +42,7 @@ insert into interfaces (network, name, node, namespace, mac, address)
     values ('blue', 'web1', 'n1', 'web1', '02:53:74:00:00:01', '10.1.0.2'),
     ('red', 'web1', 'n1', 'web1', '02:53:74:00:00:02', '10.2.0.2');
 insert into floating_addresses values ('192.0.2.1', 1);
+insert into queues (name, rank, bound_s, reserve) values ('control', 0, 1, 0), ('spawn', 1, 5, 0.5), ('background', 2, 30, 0.25);
 """
 OPERATION = "insert into operations (kind, target, queue, rank, plan, steps"
 INTERFACE = "insert into interfaces (network, name, node, namespace, mac, address) values "
@@ -105,6 +106,15 @@ CHECKS = {
     "ck_interfaces_mac_is_ours": "update interfaces set mac = '52:54:00:00:00:01' where network = 'red'",
     "fk_floating_addresses_interface_id": "insert into floating_addresses values ('192.0.2.9', 99)",
     "uq_floating_addresses_interface_id": "insert into floating_addresses values ('192.0.2.9', 1)",
+    # I30: bounds and reserves that the order of the queues can be kept with.
+    "uq_queues_rank": "update queues set rank = 1 where name = 'background'",
+    "ck_queues_name_is_a_class": "insert into queues (name, rank, bound_s, reserve) values ('spawn@node1', 7, 1, 0)",
+    "ck_queues_rank_is_no_debt": "update queues set rank = -1 where name = 'control'",
+    "ck_queues_bound_fits": "update queues set bound_s = 'nan' where name = 'spawn'",
+    "ck_queues_override_bound_fits": "update queues set override_bound_s = 0 where name = 'spawn'",
+    "ck_queues_reserve_is_a_share": "update queues set reserve = -0.1 where name = 'spawn'",
+    "ck_queues_override_reserve_is_a_share": "update queues set override_reserve = -0.1 where name = 'spawn'",
+    "ck_queues_changed_by_somebody": "update queues set changed_at = now() where name = 'spawn'",
     "ck_installation_one_row": "insert into installation (singleton) values (false)",
 }
 UNIQUE_INDEXES = {
@@ -127,6 +137,7 @@ RULES = {
     "worker_state_follows_the_table": f"{RENEWED}, state = 'active', tenant = 'acme' where state = 'idle'",
     "operation_state_follows_the_table": "update operations set state = 'running', ended_at = null where state = 'succeeded'",
     "operation_step_never_falls": "update operations set step = 0 where state = 'running'",
+    "queue_reserves_leave_room": "update queues set override_reserve = 0.75 where name = 'spawn'",
     "operation_plan_stands": "update operations set plan = '[3, 4]' where state = 'running'",
 }
 
@@ -187,7 +198,7 @@ def test_every_constraint_of_the_tables_is_tried_here() -> None:
 
 def test_every_trigger_of_the_database_is_tried_here(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     found = connection.execute("select tgname from pg_trigger where not tgisinternal").fetchall()
-    assert {str(name) for (name,) in found} == {"guard_worker", "guard_operation"}
+    assert {str(name) for (name,) in found} == {"guard_worker", "guard_operation", "guard_queue"}
 
 
 def _is_key(name: str) -> bool:

@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from config.settings import Settings
+from scheduler.store import queues
 from scheduler.store.database import Database
 from scheduler.store.migrate import alembic_config, migrate, sqlalchemy_url
 from scheduler.store.schema import metadata
@@ -67,6 +68,7 @@ def test_down_on_data_and_up_again(own_database_url: str, settings: Settings) ->
     fleet.idle(2)
     fleet.release(fleet.hold("acme"))
     fleet.ticket("globex", "job")
+    queues.set_policy(db, "background", bound_s=9.0, by="somebody")
     db.close()
     with connected(own_database_url) as connection:
         command.downgrade(alembic_config(connection), "base")

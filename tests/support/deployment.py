@@ -16,11 +16,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
-
 from config.settings import Settings
 from scheduler.store.database import Database
-from tasks.celery_app import configuration
+from tasks.celery_app import make_app
 from tasks.context import Context
 from tasks.draining import empty_pool
 from tasks.engines import wipe
@@ -156,8 +154,7 @@ def started(
     ports = {"first_port": _next_ports(), "ports": PORTS_EACH}
     config = profiles.write(state_dir / "stoker.toml", {**QUICK, "launcher": {"process": ports}, **document})
     settings = profiles.settings_of(config, state_dir=state_dir, database_url=database_url, redis_url=redis_url)
-    app = Celery("stoker-test", set_as_current=False)
-    app.conf.update(configuration(settings))
+    app = make_app("stoker-test", settings, set_as_current=False)
     context = Context(settings, app)
     told = {"STOKER_CONFIG": str(config)}
     wanted = [

@@ -1,0 +1,50 @@
+"""Connections of Stoker's transport, and of kombu's own, to a Redis that is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection
+from kombu.transport import redis as kombu_redis
+
+from tasks.transport import register
+from tests.support.servers import Servers
+
+Connect = Callable[..., Connection]
+CLASSES = {
+    "urgent": {"rank": 0, "bound_s": 1.0, "reserve": 0.0},
+    "later": {"rank": 1, "bound_s": 5.0, "reserve": 0.25},
+}
+
+
+@pytest.fixture
+def broker_url(servers: Servers) -> str:
+    servers.flush()
+    return servers.redis_client_url.replace("unix://", "redis+socket://")
+
+
+@pytest.fixture
+def store(servers: Servers, broker_url: str) -> Iterator[redis.Redis]:  # noqa: ARG001 - which empties it
+    with redis.Redis.from_url(servers.redis_client_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def connect(broker_url: str) -> Iterator[Connect]:
+    """A connection of Stoker's transport. `stock=True`: of kombu's own, as somebody who knows nothing of Stoker has it."""
+    register()
+    with ExitStack() as down:
+
+        def open_(*, stock: bool = False, url: str = broker_url, **options: Any) -> Connection:
+            # Nothing that is looked for below may come from looking again after a while: a call has to arrive, or it fails.
+            more: dict[str, Any] = {} if stock else {"queue_classes": CLASSES, "sleep_s": 60}
+            made = Connection(url, transport_options={"priority_steps": [0], "sep": ":", **more, **options})
+            if stock:
+                made.transport_cls = kombu_redis.Transport
+            return down.enter_context(made)
+
+        yield open_
