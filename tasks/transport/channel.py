@@ -51,6 +51,26 @@ class QoS(kombu_redis.QoS):
             super().append(message, delivery_tag)
 
 
+class PublishBatch(kombu_redis.PublishBatch):
+    """kombu's batch of messages, which ends with one call for each queue that it filled.
+
+    Not before: who is called looks once, and would not see what comes after it.
+    """
+
+    def __init__(self, channel: Channel, max_size: int) -> None:
+        super().__init__(channel, max_size)
+        self.queues: set[str] = set()
+
+    def flush(self) -> None:
+        """Publish what was gathered."""
+        if self._buffered:
+            for queue in self.queues:
+                for command in self.channel._calling(queue):  # noqa: SLF001 - the channel's own part
+                    self.pipeline.execute_command(*command)
+            self.queues.clear()
+        super().flush()
+
+
 class _Act(Enum):
     """What a channel asks next: to be given messages; when there are none, to be woken; when nobody called, if there are any."""
 
@@ -263,15 +283,18 @@ class Channel(kombu_redis.Channel):
 
     # Giving.
 
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        """A batch for a producer."""
+        return PublishBatch(self, max_size)
+
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         """Publish. A message begins with its stamp: its age is read from its first bytes."""
         stamped = message if STAMP in message else {STAMP: _now_ms(), **message}
         batch = kwargs.get("_publish_batch")
         if batch is not None:
             super()._put(queue, stamped, **kwargs)
-            if isinstance(batch, kombu_redis.PublishBatch):
-                for command in self._calling(queue):
-                    batch.add("execute_command", *command)
+            if isinstance(batch, PublishBatch):
+                batch.queues.add(queue)
             return
         keys = (self._prefixed(queue), self._prefixed(wake_key(queue)))
         self._evaluate(PUT, (len(keys), *keys, dumps(stamped), WAKE_MS))
