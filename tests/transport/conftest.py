@@ -11,6 +11,7 @@ import redis
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
 
+from scheduler.redis.queues import PICK
 from tasks.transport import register
 from tests.support.servers import Servers
 
@@ -30,6 +31,8 @@ def broker_url(servers: Servers) -> str:
 @pytest.fixture
 def store(servers: Servers, broker_url: str) -> Iterator[redis.Redis]:  # noqa: ARG001 - which empties it
     with redis.Redis.from_url(servers.redis_client_url, decode_responses=True) as client:
+        # Unknown to the server, the first question would only be answered when it is asked again.
+        client.script_load(PICK.text)
         yield client
 
 

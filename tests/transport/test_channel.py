@@ -13,6 +13,7 @@ from kombu import Connection, Consumer, Exchange, Message, Queue
 from scheduler.errors import Refused
 from scheduler.redis.queues.keys import COUNTS_KEY, REFUSED_KEY, STAMP, counter, wake_key
 from tasks.transport.channel import ENQUEUED_AT, MOST_AT_ONCE
+from tests.support.eventually import eventually
 from tests.transport.conftest import Connect
 
 URGENT, LATER = Queue("urgent", routing_key="urgent"), Queue("later", routing_key="later")
@@ -156,6 +157,7 @@ def test_what_was_on_its_way_to_a_closing_channel_goes_back_in_order(connect: Co
     reader = Reader(connect(), URGENT)
     poller = reader.connection.transport.cycle
     poller.on_poll_start()  # the question is asked
+    eventually(lambda: store.hlen("unacked") == 5, "the question is answered")
     reader.channel.close()  # and the answer not read
     assert reader.got == []
     assert store.hlen("unacked") == 0
@@ -167,6 +169,7 @@ def test_a_queue_that_is_no_longer_served_keeps_its_messages(connect: Connect, s
     publish(connect(), LATER, 2, 3)
     reader = Reader(connect(), URGENT, LATER)
     reader.connection.transport.cycle.on_poll_start()
+    eventually(lambda: store.hlen("unacked") == 3, "the answer is under way")
     reader.consumer.cancel_by_queue("later")
     assert reader.until(1) == [1]
     assert [json.loads(str(text))["headers"] for text in store.lrange("later", 0, -1)] == [{"redelivered": True}] * 2
