@@ -157,7 +157,7 @@ def test_what_was_on_its_way_to_a_closing_channel_goes_back_in_order(connect: Co
     reader = Reader(connect(), URGENT)
     poller = reader.connection.transport.cycle
     poller.on_poll_start()  # the question is asked
-    eventually(lambda: store.hlen("unacked") == 5, "the question is answered")
+    eventually(lambda: store.hlen("unacked") == 5, "the question is answered", within_s=WITHIN_S)
     reader.channel.close()  # and the answer not read
     assert reader.got == []
     assert store.hlen("unacked") == 0
@@ -169,7 +169,7 @@ def test_a_queue_that_is_no_longer_served_keeps_its_messages(connect: Connect, s
     publish(connect(), LATER, 2, 3)
     reader = Reader(connect(), URGENT, LATER)
     reader.connection.transport.cycle.on_poll_start()
-    eventually(lambda: store.hlen("unacked") == 3, "the answer is under way")
+    eventually(lambda: store.hlen("unacked") == 3, "the answer is under way", within_s=WITHIN_S)
     reader.consumer.cancel_by_queue("later")
     assert reader.until(1) == [1]
     assert [json.loads(str(text))["headers"] for text in store.lrange("later", 0, -1)] == [{"redelivered": True}] * 2
