@@ -96,6 +96,7 @@ class Channel(kombu_redis.Channel):
     _next = _Act.PICK
     _under_way = _Act.PICK
     _script_is_known = True  # until the server says otherwise
+    _client_of_pool: tuple[Any, redis.Redis] | None = None
     _direct: redis.Redis | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -333,6 +334,14 @@ class Channel(kombu_redis.Channel):
 
     def _prefixed(self, key: str) -> str:
         return f"{self.global_keyprefix}{key}"
+
+    def _create_client(self, asynchronous: bool = False) -> redis.Redis:  # noqa: FBT001, FBT002 - kombu's own
+        """A client, made once: kombu makes one for each acknowledgement, which costs more than to acknowledge."""
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[no-any-return]
+        if self._client_of_pool is None or self._client_of_pool[0] is not self.pool:
+            self._client_of_pool = self.pool, super()._create_client()
+        return self._client_of_pool[1]
 
     def _evaluate(self, script: Any, arguments: Iterable[str | int | float]) -> Any:
         client = self._script_client()
