@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from kombu import Consumer, Message, Queue
 
 from scheduler.redis.connection import connect
 from scheduler.redis.queues.keys import POLICY_KEY
@@ -120,6 +121,32 @@ def test_a_change_is_in_force_told_and_taken_back(deployment: Deployment, client
     assert "500 ms, 20 %" in words(here(deployment, "queues", "history"))
     seen = json.loads(here(deployment, "events", "--kind", "queue.changed", "--json").stdout)
     assert [row["detail"]["after"] for row in seen][-2:] == [after, before]
+
+
+@pytest.mark.usefixtures("as_it_was")
+def test_who_serves_the_queues_follows_a_change_at_its_next_look(deployment: Deployment) -> None:
+    better, worse = (Queue(f"{name}@probe", routing_key=f"{name}@probe") for name in ("user_facing", "background"))
+    came: list[str] = []
+
+    def take(body: str, message: Message) -> None:
+        came.append(body)
+        message.ack()
+
+    with deployment.context.app.connection_for_read() as connection:
+        producer = connection.Producer()
+        producer.publish("worse", routing_key=worse.name)
+        consumer = Consumer(connection.channel(), [better, worse], callbacks=[take], prefetch_count=1)
+        producer.publish("better", routing_key=better.name)
+        with consumer:
+            while not came:
+                connection.drain_events(timeout=10)
+            assert came == ["better"]  # and the question for the next is not yet asked
+            ended = here(deployment, "queues", "set", "background", "--bound", "1ms", "--reserve", "40%")
+            assert ended.returncode == 0, ended
+            producer.publish("better", routing_key=better.name)
+            while len(came) < 3:
+                connection.drain_events(timeout=10)
+    assert came == ["better", "worse", "better"]
 
 
 @pytest.mark.usefixtures("as_it_was")
