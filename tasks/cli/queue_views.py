@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _BOUND: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|min|h)", re.ASCII)
 _SHARE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9}) ?(%?)", re.ASCII)
-_COLUMNS: Final = ("queue", "waiting", "oldest", "bound", "reserve", "used", "taken/s", "late", "workers")
+_COLUMNS: Final = ("queue", "waiting", "oldest", "bound", "reserve", "used", "per s", "late", "served by")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def table(rows: Sequence[Mapping[str, Any]], note: str = "") -> RenderableType:
     shown = plain_table("queues, the first served first")
     for column in _COLUMNS:
         shown.add_column(
-            column, justify="left" if column in {"queue", "workers"} else "right", no_wrap=column == "queue"
+            column, justify="left" if column in {"queue", "served by"} else "right", no_wrap=column != "served by"
         )
     for row in rows:
         shown.add_row(*_cells(row))
@@ -135,7 +135,7 @@ def _cells(row: Mapping[str, Any]) -> list[Text]:
     overdue = oldest_s is not None and oldest_s > row["bound_s"]
     rate = row["taken_per_s"]
     return [
-        Text(row["queue"]) if is_class else Text(f"  {row['queue']}", style="dim"),
+        Text(row["queue"]) if is_class else Text(f"  {row['queue'].removeprefix(row['class'])}", style="dim"),
         Text(str(row["waiting"]), style="yellow" if row["waiting"] else "dim"),
         Text(duration(oldest_s), style="bold red" if overdue else "dim" if oldest_s is None else ""),
         Text(bound if is_class else ""),
