@@ -11,7 +11,8 @@ import time
 from contextlib import contextmanager
 from enum import Enum, auto
 from queue import Empty
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import uuid4
 
 import redis
 from kombu.log import get_logger
@@ -23,7 +24,7 @@ from redis.exceptions import NoScriptError
 from config.names import class_of
 from scheduler.core.queues import QueueClass
 from scheduler.redis.queues import PICK, PUT, WAKE_MS, Picked, Picking
-from scheduler.redis.queues.keys import REFUSED_KEY, REFUSED_MOST, STAMP, wake_key
+from scheduler.redis.queues.keys import HANDED_KEY, REFUSED_KEY, REFUSED_MOST, STAMP, wake_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -80,6 +81,18 @@ class _Act(Enum):
     PEEK = auto()
 
 
+class _CutOff(NamedTuple):
+    """A question for messages whose answer was never heard: the connection broke."""
+
+    broker: tuple[Any, ...]
+    key: str
+    call: int
+
+
+# Of this process. Celery gives up the channel with its connection, so that the next channel has to know.
+_cut_off: Final[set[_CutOff]] = set()
+
+
 class Channel(kombu_redis.Channel):
     """On one server."""
 
@@ -95,13 +108,18 @@ class Channel(kombu_redis.Channel):
     _asked: Picking  # of which the reply is under way
     _next = _Act.PICK
     _under_way = _Act.PICK
+    _calls = 0  # how often messages were asked for
+    _unheard = False  # it was asked, and its answer has not been read
     _script_is_known = True  # until the server says otherwise
     _client_of_pool: tuple[Any, redis.Redis] | None = None
     _direct: redis.Redis | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._unrecorded: set[str] = set()
+        self._name = uuid4().hex
         super().__init__(*args, **kwargs)
+        info = self.connection.client
+        self._broker = (info.hostname, info.port, info.virtual_host, self.global_keyprefix)
 
     # Taking.
 
@@ -130,7 +148,10 @@ class Channel(kombu_redis.Channel):
         """End; what was taken and not handed out goes back, and a wait for a wake-up is broken off."""
         if self._under_way is _Act.SLEEP:
             self._in_poll = False
-        super().close()
+        try:
+            super().close()
+        finally:
+            self._note_if_cut_off()
 
     def _update_queue_cycle(self) -> None:
         super()._update_queue_cycle()
@@ -151,8 +172,11 @@ class Channel(kombu_redis.Channel):
         elif self._under_way is _Act.PEEK:
             connection.send_command("EXISTS", *self._asked.lists)
         else:
+            self._recover()
+            self._calls += 1
+            self._unheard = True
             script = ("EVALSHA", PICK.sha) if self._script_is_known else ("EVAL", PICK.text)
-            connection.send_command(*script, *self._asked.arguments(_now_ms(), self._room()))
+            connection.send_command(*script, *self._asked.arguments(_now_ms(), self._room(), self._calls))
 
     def _brpop_read(self, **options: Any) -> bool:  # noqa: ARG002 - kombu's own
         """Read the reply, and hand out what was taken.
@@ -164,8 +188,9 @@ class Channel(kombu_redis.Channel):
         try:
             # Not by the client: with a key prefix, it would take that off the reply of a BRPOP.
             reply = connection.read_response()
+            self._unheard = False
         except NoScriptError:
-            self._script_is_known = False
+            self._script_is_known = self._unheard = False
             raise Empty from None
         except self.connection_errors:
             self._next = _Act.PICK
@@ -210,6 +235,7 @@ class Channel(kombu_redis.Channel):
             held_key=self.unacked_key,
             index_key=self.unacked_index_key,
             prefix=self.global_keyprefix,
+            asker=self._name,
             unrecorded=unrecorded,
         )
 
@@ -276,6 +302,21 @@ class Channel(kombu_redis.Channel):
             pipe.hdel(self._prefixed(self.unacked_key), picked.tag)
             pipe.zrem(self._prefixed(self.unacked_index_key), picked.tag)
             pipe.execute()
+
+    def _note_if_cut_off(self) -> None:
+        if self._unheard:
+            self._unheard = False
+            _cut_off.add(_CutOff(self._broker, self._prefixed(HANDED_KEY + self._name), self._calls))
+
+    def _recover(self) -> None:
+        """Put back what was on its way to this process when a connection broke: nobody has seen it, and no other may take it."""
+        self._note_if_cut_off()
+        for cut in [cut for cut in _cut_off if cut.broker == self._broker]:
+            call, *tags = bytes(self._script_client().get(cut.key) or b"-").decode().split()  # type: ignore[arg-type]
+            if call == str(cut.call):
+                for tag in reversed(tags):
+                    self.qos.restore_by_tag(tag)
+            _cut_off.discard(cut)
 
     def _put_back(self, taken: Iterable[Picked]) -> None:
         """To the heads of their queues, in the order in which they stood there."""

@@ -97,7 +97,7 @@ class World:
 
     def picking(self, queues: Sequence[str], classes: Mapping[str, QueueClass], **more: Any) -> Picking:
         own = {queue: classes[class_of(queue)] for queue in queues if class_of(queue) in classes}
-        return Picking(queues, own, ORDER, held_key=HELD, index_key=INDEX, **more)
+        return Picking(queues, own, ORDER, held_key=HELD, index_key=INDEX, asker="me", **more)
 
     def credit_key(self, picking: Picking) -> str:
         return str(picking.arguments(0, 0)[2 * len(picking.queues) + 4])

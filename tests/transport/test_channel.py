@@ -331,7 +331,7 @@ def test_another_database_is_another_broker(connect: Connect, broker_url: str) -
     other = f"{broker_url.partition('?')[0]}?virtual_host=1"
     publish(connect(), URGENT, 1)
     publish(connect(url=other), URGENT, 2)
-    assert Reader(connect(url=other), URGENT).until(1) == [2]
+    assert Reader(connect(url=other), URGENT, no_ack=True).until(1) == [2]
 
 
 def test_several_lists_for_one_queue_are_refused(connect: Connect) -> None:
@@ -339,20 +339,55 @@ def test_several_lists_for_one_queue_are_refused(connect: Connect) -> None:
         connect(priority_steps=[0, 3, 6, 9]).connect()
 
 
-def test_a_reader_cut_off_at_any_instant_costs_no_message(connect: Connect, store: redis.Redis) -> None:
-    """Each message was received, stands in its queue, or is recorded as held: its reply was cut off."""
-    received = 0
+def cut_off_with_an_answer_unread(reader: Reader, store: redis.Redis, held: int) -> None:
+    reader.connection.transport.cycle.on_poll_start()
+    eventually(lambda: store.hlen("unacked") == held, "the answer is under way", within_s=WITHIN_S)
+    reader.channel.client.connection.disconnect()
+
+
+def test_an_answer_that_never_came_goes_back_when_its_reader_is_connected_again(
+    connect: Connect, store: redis.Redis
+) -> None:
+    publish(connect(), URGENT, *range(5))
+    reader = Reader(connect(), URGENT, prefetch=3)
+    cut_off_with_an_answer_unread(reader, store, held=3)
+    assert reader.until(3) == [0, 1, 2]
+    assert store.hlen("unacked") == 3
+
+
+def test_or_to_the_next_channel_of_its_process(connect: Connect, store: redis.Redis) -> None:
+    publish(connect(), URGENT, *range(5))
+    connection = connect()
+    cut_off_with_an_answer_unread(Reader(connection, URGENT, prefetch=3), store, held=3)
+    connection.collect()
+    assert Reader(connect(), URGENT).until(5) == list(range(5))
+    assert store.hlen("unacked") == 5
+
+
+def test_but_not_to_one_of_another_broker(connect: Connect, store: redis.Redis, broker_url: str) -> None:
+    publish(connect(), URGENT, 0)
+    connection = connect()
+    cut_off_with_an_answer_unread(Reader(connection, URGENT), store, held=1)
+    connection.collect()
+    other = connect(url=f"{broker_url.partition('?')[0]}?virtual_host=1")
+    publish(other, URGENT, 1)
+    assert Reader(other, URGENT, no_ack=True).until(1) == [1]
+    assert Reader(connect(), URGENT).until(1) == [0]
+
+
+def test_a_reader_whose_connections_are_killed_costs_no_message(connect: Connect, store: redis.Redis) -> None:
+    got: list[int] = []
     for number in range(60):
         with connect() as connection:
             publish(connection, URGENT, number)
             reader = Reader(connection, URGENT)
-            for _ in range(number % 3):  # nothing, the question, or the answer too
+            for _ in range(number % 3):
                 connection.transport.cycle.on_poll_start()
             store.client_kill_filter(_type="normal", skipme=True)
             with suppress(*connection.connection_errors, TimeoutError):
                 connection.drain_events(timeout=0.05)
-            received += len(reader.got)
-            with suppress(*connection.connection_errors):
-                for message in reader.got:
-                    message.ack()
-        assert received + store.llen("urgent") + store.hlen("unacked") >= number + 1
+            got += reader.payloads
+            for message in reader.got:
+                message.ack()
+    last = Reader(connect(), URGENT)
+    assert sorted(got + last.until(60 - len(got))) == list(range(60))

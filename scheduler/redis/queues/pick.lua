@@ -7,19 +7,21 @@
 --       +4 credit   hash  class -> credit of its reserve
 --       +5 counts   hash  'queue counter' -> count
 --       +6 refused  list  what is no message, at most so many
+--       +7 handed   string  which call took messages last, and their delivery tags: for who never heard the answer
 -- ARGV  1 number of queues n  2 number of classes m
 --       for each queue  its name, its class (1 is the best), '1' to record what is taken of it
 --       for each class  its name, bound in ms, reserve
---       then  now in ms, the most messages to take, the ms for which a wake-up is kept
+--       then  now in ms, the most messages to take, the number of this call or 0, the ms for which a wake-up is kept
 -- Reply 1 when messages are left, 0 when not; then for each one taken the number of its queue, its tag and itself.
 -- O(queues + messages taken).
 local n, m = tonumber(ARGV[1]), tonumber(ARGV[2])
 local HELD, INDEX, POLICY = KEYS[2 * n + 1], KEYS[2 * n + 2], KEYS[2 * n + 3]
-local CREDIT, COUNTS, REFUSED = KEYS[2 * n + 4], KEYS[2 * n + 5], KEYS[2 * n + 6]
-local now, most, wake_ms = tonumber(ARGV[#ARGV - 2]), tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
+local CREDIT, COUNTS, REFUSED, HANDED = KEYS[2 * n + 4], KEYS[2 * n + 5], KEYS[2 * n + 6], KEYS[2 * n + 7]
+local now, most, call, wake_ms = tonumber(ARGV[#ARGV - 3]), tonumber(ARGV[#ARGV - 2]), ARGV[#ARGV - 1], ARGV[#ARGV]
 
 local REFUSED_MOST = 1000
 local NO_BOUND = 2 ^ 53
+local HANDED_TTL_S = 600 -- who was cut off asks as soon as it is connected again
 local CREDIT_TTL_S = 3600 -- workers of other queues than before leave theirs behind
 
 local waited, oldest = {}, {}
@@ -99,7 +101,7 @@ local function choose()
     return due or best, due ~= nil
 end
 
-local reply, held, index, counted = { 0 }, {}, {}, {}
+local reply, held, index, handed, counted = { 0 }, {}, {}, { call }, {}
 
 -- Not of queues that come and go, as those of replies do: they are in no class, and nothing would forget them.
 local function count(queue, what)
@@ -123,6 +125,7 @@ local function take(queue)
         held[#held + 1] = '[' .. message .. ',"",' .. cjson.encode(name_of(queue)) .. ']'
         index[#index + 1] = string.format('%.3f', now / 1000)
         index[#index + 1] = tag
+        handed[#handed + 1] = tag
     end
     reply[#reply + 1] = queue
     reply[#reply + 1] = tag
@@ -152,6 +155,7 @@ end
 if #held > 0 then
     redis.call('HSET', HELD, unpack(held))
     redis.call('ZADD', INDEX, unpack(index))
+    if call ~= '0' then redis.call('SET', HANDED, table.concat(handed, ' '), 'EX', HANDED_TTL_S) end
 end
 for field, by in pairs(counted) do redis.call('HINCRBY', COUNTS, field, by) end
 if spent then

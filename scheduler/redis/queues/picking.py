@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scheduler.redis.queues.keys import COUNTS_KEY, CREDIT_KEY, POLICY_KEY, REFUSED_KEY, wake_key
+from scheduler.redis.queues.keys import COUNTS_KEY, CREDIT_KEY, HANDED_KEY, POLICY_KEY, REFUSED_KEY, wake_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -57,6 +57,7 @@ class Picking:
         held_key: str,
         index_key: str,
         prefix: str = "",
+        asker: str,  # who asks: what it was given last is kept under that name
         unrecorded: Collection[str] = (),  # queues whose messages count as acknowledged when they are taken
     ) -> None:
         self.queues = tuple(queues)
@@ -67,7 +68,7 @@ class Picking:
         ranks = {queue: rank[classes[queue].name] for queue in queues if queue in classes}
         ranks |= {queue: place for place, queue in enumerate(others, len(ranked) + 1)}
         group = hashlib.sha1("\n".join(sorted(queues)).encode(), usedforsecurity=False).hexdigest()[:12]
-        own = (held_key, index_key, POLICY_KEY, CREDIT_KEY + group, COUNTS_KEY, REFUSED_KEY)
+        own = (held_key, index_key, POLICY_KEY, CREDIT_KEY + group, COUNTS_KEY, REFUSED_KEY, HANDED_KEY + asker)
         self.lists = tuple(prefix + queue for queue in queues)
         self.wake_keys = tuple(prefix + wake_key(queue) for queue in queues)
         self._keys = (*self.lists, *self.wake_keys, *(prefix + key for key in own))
@@ -79,9 +80,9 @@ class Picking:
             *(part for queue in others for part in (queue, _FOREVER_MS, 0)),
         )
 
-    def arguments(self, now_ms: int, most: int) -> tuple[str | int | float, ...]:
+    def arguments(self, now_ms: int, most: int, call: int = 0) -> tuple[str | int | float, ...]:
         """What follows the digest in EVALSHA."""
-        return (len(self._keys), *self._keys, *self._args, now_ms, most, WAKE_MS)
+        return (len(self._keys), *self._keys, *self._args, now_ms, most, call, WAKE_MS)
 
     def read(self, reply: Sequence[bytes]) -> tuple[list[Picked], bool]:
         """The messages that were taken, and whether some are left."""
