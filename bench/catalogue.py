@@ -42,5 +42,10 @@ BENCHES: Final = {
             "requests for one effect: plain Celery, Stoker, celery-singleton and celery-once beside each other",
         ),
         Bench("operations", "from an operation's end to its waiter's wake-up, and what an operation costs in SQL"),
+        Bench("dispatch", "the queue transport beside kombu's: tasks a second, idle commands, losses by kill -9"),
+        Bench(
+            "fairness",
+            "how long messages wait under overload and flood: Stoker's transport and kombu's own beside each other",
+        ),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import cached_property
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -134,6 +135,13 @@ class Flower(Frozen):
     port: int = Field(default=5555, ge=0, le=_LAST_PORT)
 
 
+class Exporter(Frozen):
+    """Where Prometheus reads the metrics. Who may reach it reads them: it asks for no password."""
+
+    port: int = Field(default=9465, ge=0, le=_LAST_PORT)  # 0 = any that is free
+    address: IPv4Address = IPv4Address("127.0.0.1")
+
+
 class Settings(BaseSettings):
     """Everything an operator sets. Frozen; built by `load`, which checks the whole before anything starts."""
 
@@ -160,6 +168,7 @@ class Settings(BaseSettings):
     history: History = History()
     launcher: Launcher = Launcher()
     flower: Flower = Flower()
+    exporter: Exporter = Exporter()
     # Not a default to be filled up: nodes that are named stand alone.
     network: Network = Field(default_factory=Network)
     operations: Operations = Operations()

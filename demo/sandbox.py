@@ -39,7 +39,8 @@ def own_settings(network: Network) -> Iterator[Settings]:
     os.environ["STOKER_NETWORK"] = network.model_dump_json()
     try:
         wanted = load()
-        yield load(flower={"port": _free_port(wanted.flower.port)})
+        ports = {name: {"port": _free_port(getattr(wanted, name).port)} for name in ("flower", "exporter")}
+        yield load(**ports)
     finally:
         del os.environ["STOKER_CONFIG"], os.environ["STOKER_NETWORK"]
         os.environ.update(aside)

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from celery import bootsteps
+from celery.concurrency.thread import TaskPool
 
 from config.names import SPAWN_QUEUE
 from scheduler.errors import Permanent, Temporary
@@ -26,6 +27,35 @@ class CheckEngines(bootsteps.Step):
             log.warning("engines not checked; the worker waits for them", error=str(error))
         except Permanent as error:
             raise SystemExit(f"stoker: {error}") from error
+
+
+class TellWhenFree(bootsteps.Step):
+    """Wakes the worker's event loop when a thread has ended its task: only then may it take another message (I35).
+
+    In the pool of processes the loop reads the result and knows. A thread tells nobody, and the loop, which sleeps until
+    something happens on a socket, would leave the thread idle for up to a second.
+    """
+
+    requires = ("celery.worker.components:Pool", "celery.worker.components:Hub")
+
+    def include_if(self, parent: Any) -> bool:  # noqa: ANN401 - Celery's worker controller
+        """Where threads run under an event loop."""
+        return bool(parent.use_eventloop) and issubclass(parent.pool_cls, TaskPool)
+
+    def create(self, parent: Any) -> None:  # noqa: ANN401 - Celery's worker controller
+        """Once the pool is there, before it is given anything."""
+        apply, hub = parent.pool.on_apply, parent.hub
+
+        def on_apply(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the pool's own
+            result = apply(*args, **kwargs)
+            result.f.add_done_callback(lambda _: hub.call_soon(_nothing))
+            return result
+
+        parent.pool.on_apply = on_apply
+
+
+def _nothing() -> None:
+    """To be called is all that it is for."""
 
 
 class KeeperStep(bootsteps.StartStopStep):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from kombu import Exchange, Queue
 
 from config.names import OTHER_TASKS, SWEEP_TASK
 from config.settings import Settings, load
-from tasks.bootsteps import CheckEngines, KeeperStep
+from tasks.bootsteps import CheckEngines, KeeperStep, TellWhenFree
 from tasks.logs import configure_logs
 from tasks.routing import KnownQueuesOnly
 from tasks.transport import register
@@ -28,7 +29,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": _JSON,
         "result_accept_content": _JSON,
-        "task_queues": {name: {"exchange": name, "routing_key": name} for name in settings.all_queues},
+        # A list: Flower reads their names there before the first worker has answered it.
+        "task_queues": [Queue(name, Exchange(name), name) for name in settings.all_queues],
         "task_default_queue": settings.routes[OTHER_TASKS],
         "task_create_missing_queues": False,
         "task_routes": {task: {"queue": queue} for task, queue in settings.routes.items() if task != OTHER_TASKS},
@@ -36,8 +38,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_time_limit": timeouts.task_time_limit_s,
         "task_track_started": True,
         "result_expires": 3600,
-        # One message in hand a thread: what a worker holds back, no other can run.
+        # What a worker holds back no other can run, and nothing urgent can pass: it takes a message when it can run it.
         "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
         "worker_hijack_root_logger": False,
         "coalescing": {
             "queues": settings.classes,
@@ -87,4 +90,4 @@ configure_logs()
 app = make_app(
     "stoker", load(), include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"]
 )
-app.steps["worker"].update({CheckEngines, KeeperStep})
+app.steps["worker"].update({CheckEngines, KeeperStep, TellWhenFree})

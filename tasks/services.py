@@ -1,4 +1,4 @@
-"""The processes of one machine's deployment, as data: Celery workers by role, beat and Flower."""
+"""The processes of one machine's deployment, as data: Celery workers by role, beat, Flower and the exporter of metrics."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def services(settings: Settings) -> list[Service]:
             ),
             env,
         ),
+        Service("exporter", _stoker("exporter", f"--port={settings.exporter.port}"), env),
     ]
 
 
@@ -120,12 +121,18 @@ def _worker(name: str, role: Role, env: Mapping[str, str], grace_s: float) -> Se
         *("--loglevel", "INFO"),
         # Gossip elects and synchronises; no task here asks for either.
         "--without-gossip",
+        # Events from the first task on: Flower and the exporter ask for them every few seconds, and what was before is unseen.
+        "--task-events",
     )
     return Service(name, argv, env, grace_s, node=node, stop_wave=STOP_AFTER)
 
 
 def _celery(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "celery", "-A", "tasks", *arguments)
+
+
+def _stoker(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", "from tasks.cli import main; main()", *arguments)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A whole deployment on one machine: engines, migrations, Celery workers, beat and Flower, up and down as one."""
+"""A whole deployment on one machine: engines, migrations, Celery workers, beat, Flower and the exporter, up and down as one."""
 
 from __future__ import annotations
 
@@ -190,6 +190,7 @@ def run_stack(
         if services is None:
             say(f"Flower: http://{FLOWER_ADDRESS}:{settings.flower.port} as user {FLOWER_USER}, ")
             say(f"  its password is in {flower_password_file(settings.locations)}")
+            say(f"metrics: http://{settings.exporter.address}:{settings.exporter.port}/metrics")
         say(f"logs: {settings.locations.logs}")
         try:
             stack.wait_ready(READY_S_MAX)

@@ -60,7 +60,7 @@ def client(servers: Servers) -> Iterator[redis.Redis]:
 
 def filled(app: Celery, client: redis.Redis) -> dict[str, int]:
     """The queues in which something waits."""
-    return {queue: depth for queue in app.conf.task_queues if (depth := client.llen(queue))}
+    return {queue: depth for queue in app.amqp.queues if (depth := client.llen(queue))}
 
 
 def drained(app: Celery, client: redis.Redis) -> str:

@@ -38,7 +38,8 @@ with o as (
     select r.* from o join runs r on r.operation_id = o.id
     union
     select r.* from o join runs r on r.state = 'running' and r.key = %(key)s and r.began_at >= o.since
-) select id as run, operation_id as led_by, task_id, task, state, attempt, queue, served, lane_wait_s, began_at, ended_at, error
+) select id as run, operation_id as led_by, task_id, task, state, attempt, queue, served, lane_wait_s, wait_s,
+    defers, folded, began_at, ended_at, error
 from found where not exists (select 1 from operations p, jsonb_array_elements(p.trail) e
     where p.id = %(id)s and (e ->> 'run')::bigint = found.id) order by id
 """
@@ -135,11 +136,17 @@ def begin_run(  # noqa: PLR0913 - one row's columns
     attempt: int,
     lane_wait_s: float,
     lease: timedelta,
+    wait_s: float | None = None,
+    defers: int = 0,
+    folded: int = 0,
 ) -> BegunRun:
-    """Begin a run for these steps, the leader's first, if it is the turn of any and the lane is free in SQL."""
+    """Begin a run for these steps, the leader's first, if it is the turn of any and the lane is free in SQL.
+
+    What its start waited for is kept with it: `wait_s` since its message was published, None if nobody knows.
+    """
     row = db.row(
         "select * from begin_run(%(ids)s::bigint[], %(positions)s::int[], %(task_id)s, %(task)s, %(key)s, %(lane)s, %(queue)s,"
-        " %(attempt)s::int, %(lane_wait_s)s::float, %(lease)s)",
+        " %(attempt)s::int, %(lane_wait_s)s::float, %(wait_s)s::float, %(defers)s::int, %(folded)s::int, %(lease)s)",
         ids=[place.operation for place in places],
         positions=[place.position for place in places],
         task_id=task_id,
@@ -149,6 +156,9 @@ def begin_run(  # noqa: PLR0913 - one row's columns
         queue=queue,
         attempt=attempt,
         lane_wait_s=lane_wait_s,
+        wait_s=wait_s,
+        defers=defers,
+        folded=folded,
         lease=lease,
     )
     assert row is not None

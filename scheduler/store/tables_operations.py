@@ -103,7 +103,12 @@ runs = Table(
     Column("attempt", Integer, nullable=False),
     Column("served", Integer, nullable=False),  # operations that it runs for
     Column("state", Text, nullable=False, server_default=text("'running'")),
+    # How long its message had waited, where that is known, and for how much of it its lane was taken; how often it gave way to
+    # another run of the lane, and how many requests it ran for beside its own.
+    Column("wait_s", Float),
     Column("lane_wait_s", Float, nullable=False),
+    Column("defers", Integer, nullable=False, server_default=text("0")),
+    Column("folded", Integer, nullable=False, server_default=text("0")),
     Column("began_at", Time, nullable=False, server_default=text("clock_timestamp()")),
     Column("ended_at", Time),
     Column("lease_until", Time, nullable=False),
@@ -111,6 +116,7 @@ runs = Table(
     CheckConstraint(f"state in {among(RunState)}", name="state_known"),
     CheckConstraint("(state = 'running') = (ended_at is null)", name="ended_has_time"),
     CheckConstraint("served > 0", name="serves_somebody"),
+    CheckConstraint("wait_s >= 0 and defers >= 0 and folded >= 0", name="waits_are_no_debts"),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.05"},
 )
 Index("ux_runs_lane", runs.c.lane, unique=True, postgresql_where=text("state = 'running'"))

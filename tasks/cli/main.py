@@ -22,7 +22,7 @@ app = typer.Typer(
 
 @app.command()
 def up() -> None:
-    """Run everything on this machine: engines, Celery workers, beat, Flower. Ctrl-C ends it all."""
+    """Run everything on this machine: engines, Celery workers, beat, Flower, exporter. Ctrl-C ends it all."""
     from tasks.celery_app import app as celery_app  # noqa: PLC0415 - a start that only prints help should not load Celery
     from tasks.context import Context  # noqa: PLC0415
     from tasks.draining import empty_pool  # noqa: PLC0415
@@ -30,6 +30,16 @@ def up() -> None:
 
     context = Context(load(), celery_app)
     run_stack(context.settings, prepare=context.prepare, on_stop=lambda: _say_emptied(empty_pool(context)))
+
+
+@app.command()
+def exporter(
+    port: Annotated[int | None, typer.Option(help="Instead of that of the settings; 0 = any that is free.")] = None,
+) -> None:
+    """Serve metrics to Prometheus: how long tasks waited and why, and the queues as they are. Until it is stopped."""
+    from tasks.cli.exporter import serve  # noqa: PLC0415 - as in `up`
+
+    serve(port)
 
 
 @app.command()

@@ -131,12 +131,13 @@ class Times:
         table = plain_table()
         for column in ("step", "how"):
             table.add_column(column, overflow="fold")
-        for column in ("began", "queued", "parked", "ran"):
+        for column in ("queued", "parked", "started", "ran", "ended"):
             table.add_column(column, justify="right", no_wrap=True)
         for line, part in self._parts:
-            times = (part.began_s, part.queued_s, part.parked_s or None, part.ran_s)
             style = _INKS[part.kind].style if part.kind in _INKS else "dim"
-            table.add_row(_label(line), Text(part.how, style=style), *map(_span, times))
+            times = (part.began_s, part.ran_s, part.ended_s)
+            cells = (_span(part.queued_s), _parked(part), *map(_span, times))
+            table.add_row(_label(line), Text(part.how, style=style), *cells)
         yield table
 
 
@@ -241,9 +242,21 @@ def _label(line: Line) -> str:
 
 
 def _sentence(part: Part) -> str:
-    times = (("began", part.began_s), ("queued", part.queued_s), ("parked", part.parked_s or None), ("ran", part.ran_s))
-    said = [f"{name} {duration(value)}" for name, value in times if value is not None]
+    times = (
+        ("queued", _span(part.queued_s)),
+        ("parked", _parked(part)),
+        ("started", _span(part.began_s)),
+        ("ran", _span(part.ran_s)),
+        ("ended", _span(part.ended_s)),
+    )
+    said = [f"{name} {value}" for name, value in times if value.plain != "-"]
     return f"{part.how}{': ' if said else ''}{', '.join(said)}"
+
+
+def _parked(part: Part) -> Text:
+    """For how long; and how often, if more than once."""
+    span = _span(part.parked_s or None)
+    return span.append(f" ({part.defers} times)") if part.parked_s and part.defers > 1 else span
 
 
 def _span(seconds: float | None) -> Text:

@@ -35,6 +35,8 @@ class Part:
     queued_s: float | None = None  # all the time before it began, parked included
     parked_s: float | None = None
     ran_s: float | None = None
+    ended_s: float | None = None
+    defers: int = 0  # times that it parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class _Moment:
     began_at: datetime
     ended_at: datetime | None
     served: int
+    defers: int
     into: int | None = None
     where: str = ""
     error: str = ""
@@ -98,7 +101,8 @@ def timeline(row: Mapping[str, Any]) -> Timeline:
             kind = _ENDINGS[moment.state] if moment.into is None or moment.state != "succeeded" else "folded"
             spans += _gone(Span("queued", at_s, began_s - parked_s), Span("parked", began_s - parked_s, began_s))
             spans.append(Span(kind, began_s, ended_s))
-            parts.append(Part(_how(moment), kind, began_s, began_s - at_s, parked_s, ended_s - began_s))
+            ran_s, over_s = ended_s - began_s, ended_s if moment.ended_at else None
+            parts.append(Part(_how(moment), kind, began_s, began_s - at_s, parked_s, ran_s, over_s, moment.defers))
             at_s = ended_s
         if not own or own[-1].state in {"retried", "lost"}:
             rest = _rest(row, position, at_s, total_s, again=bool(own))
@@ -158,6 +162,8 @@ def _moment(found: Mapping[str, Any], step: int, into: int | None, where: str) -
         began_at=began_at,
         ended_at=_time(found["ended_at"]),
         served=found.get("served") or 1,
+        # Trails of an earlier version do not say.
+        defers=found.get("defers") or 0,
         into=into,
         where=where,
         error=found.get("error") or "",

@@ -15,7 +15,8 @@ from scheduler.redis import coalescing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scheduler.redis.coalescing import Begun, Protocol
+    from scheduler.redis.coalescing import BegunRun, Protocol
+    from tasks.starts import Start
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,8 @@ class Execution:
 
     ask: coalescing.Ask
     token: str
-    begun: Begun
+    begun: BegunRun
+    start: Start
     retry: tuple[str, str, float] | None = None  # message, its delivery tag, seconds until it is due
     told: bool = False  # its followers have been: what is left is to settle it
     lost: bool = False  # another has begun in its place: whatever can still be left undone should be

@@ -15,6 +15,7 @@ from scheduler.redis.coalescing import Verdict
 from tasks.coalescing import handing
 from tasks.coalescing.coalescer import coalescer_of
 from tasks.coalescing.execution import EXECUTION
+from tasks.starts import let_tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ class CoalescingRequest(Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own signature
         super().__init__(*args, **kwargs)
         self._token = self.delivery_info[EXECUTION] = uuid4().hex
+        let_tell(self)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: ANN401, FBT001
         """Revoked, expired or terminated: it will not run, and its first follower leads."""

@@ -6,6 +6,7 @@ of its chain. Invariants I20 to I28 say what holds; scheduler/redis/coalescing h
 
 from __future__ import annotations
 
+import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,8 @@ from celery.utils.time import maybe_iso8601
 from kombu.exceptions import OperationalError
 
 from scheduler.errors import Refused
-from scheduler.redis.coalescing import Ask, Begun, Settled, Verdict
+from scheduler.redis.coalescing import Ask, Begun, BegunRun, Settled, Verdict
+from tasks import starts
 from tasks.coalescing import handing, payload
 from tasks.coalescing.coalescer import coalescer_of, is_eager
 from tasks.coalescing.columns import OWN_KEY, Columns
@@ -163,8 +165,9 @@ class CoalescingTask(Task):
                 execution.told = True
         return result
 
-    def execute(self, execution: Execution, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401, ARG002
-        """The run itself, for classes that do more around it than call `run`."""
+    def execute(self, execution: Execution, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """The run itself, for classes that do more around it than call `run`: they tell of its start when it has begun."""
+        starts.tell(self.app, self.request, execution.start)
         return self.run(*args, **kwargs)
 
     def replace(self, sig: Any) -> Any:  # noqa: ANN401, ARG002 - Celery's own signature
@@ -270,9 +273,17 @@ class CoalescingTask(Task):
             raise Reject(str(error), requeue=True) from error
         if begun.verdict is Verdict.FULL:
             raise self._full(ask)
-        if begun.verdict is not Verdict.RUN:
+        if not isinstance(begun, BegunRun):
             raise Ignore(f"{begun.verdict} {begun.other}".strip())
-        execution = request.execution = Execution(ask, token, begun)
+        start = starts.Start(
+            self.name,
+            begun.queue.removeprefix(coalescer.prefix),
+            starts.waited_s(request, time.time()),
+            begun.lane_wait_s,
+            begun.defers,
+            len(begun.followers),
+        )
+        execution = request.execution = Execution(ask, token, begun, start)
         coalescer.heart.add(execution)
         if self.app.conf.task_track_started and not request.ignore_result:
             self.backend.store_result(ask.id, {"hostname": request.hostname}, states.STARTED, request=request)
@@ -280,7 +291,7 @@ class CoalescingTask(Task):
 
     def _adopt(
         self, ask: Ask, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], token: str
-    ) -> Begun:
+    ) -> Begun | BegunRun:
         """A message of which Redis knows nothing: it was flushed, or the request was not due before. It joins now."""
         protocol = coalescer_of(self.app).protocol
         queue, message, tag = self._message(args, kwargs, ask.id, None, options)

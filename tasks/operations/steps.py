@@ -16,6 +16,7 @@ from celery.exceptions import Ignore
 from scheduler.core.operations import Place, RunState, place
 from scheduler.errors import Refused, Temporary
 from scheduler.store import operations as store
+from tasks import starts
 from tasks.coalescing import CoalescingTask
 from tasks.coalescing.coalescer import coalescer_of
 from tasks.context import current
@@ -62,6 +63,7 @@ class StepTask(CoalescingTask):
             self.backend.mark_as_revoked(execution.id, "its operation has ended", request=self.request)
             raise Ignore("its operation has ended")
         execution.carries = begun.run
+        starts.tell(self.app, self.request, execution.start)
         coalescer_of(self.app).heart.also(_renew)
         try:
             result = self.run(*args, **kwargs)
@@ -90,7 +92,7 @@ class StepTask(CoalescingTask):
         return replace(ask, key=f"{ask.key} {mark}") if mark else ask
 
     def _begin_in_sql(self, execution: Execution, places: list[Place]) -> BegunRun:
-        ask, begun = execution.ask, execution.begun
+        ask, begun, start = execution.ask, execution.begun, execution.start
         return store.begin_run(
             current().db,
             places,
@@ -98,9 +100,12 @@ class StepTask(CoalescingTask):
             task=self.name,
             key=ask.key,
             lane=ask.lane,
-            queue=ask.queue,
+            queue=start.queue,
             attempt=begun.attempt,
-            lane_wait_s=begun.lane_wait_s,
+            lane_wait_s=start.lane_wait_s,
+            wait_s=start.wait_s,
+            defers=start.defers,
+            folded=start.folded,
             lease=_lease(self),
         )
 

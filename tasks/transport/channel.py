@@ -248,7 +248,8 @@ class Channel(kombu_redis.Channel):
         if "can_consume" in vars(self.qos):
             return 1
         free = self.qos.can_consume_max_estimate()
-        return MOST_AT_ONCE if free is None else max(1, min(MOST_AT_ONCE, free))
+        # Without a limit it is no worker: who waits for an answer takes each message for one event.
+        return 1 if free is None else max(1, min(MOST_AT_ONCE, free))
 
     def _hand_out(self, taken: list[Picked]) -> None:
         """Each message to its consumer. One whose consumer fails leaves the others to theirs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import time
+from queue import Empty
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from kombu.transport import redis as kombu_redis
 
@@ -37,6 +39,26 @@ class Transport(kombu_redis.Transport):
         self.cycle = Poller()  # type: ignore[assignment]
         # Not kombu's `polling_interval`, which also sleeps after each wait of a worker without an event loop.
         self.brpop_timeout = (client.transport_options or {}).get("sleep_s", SLEEP_S)
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
+        """Wait for one message, at most so many seconds.
+
+        kombu's begins its wait anew after each blocking command, and so waits for up to one such command too long.
+
+        Raises:
+            TimeoutError: none came.
+        """
+        del connection
+        poller = cast("Poller", self.cycle)
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                poller.get(self._deliver, timeout=None if end is None else max(0.0, end - time.monotonic()))
+            except Empty:
+                if end is not None and time.monotonic() >= end:
+                    raise TimeoutError from None
+            else:
+                return
 
 
 class SentinelTransport(Transport, kombu_redis.SentinelTransport):

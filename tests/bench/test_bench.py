@@ -28,8 +28,16 @@ RATIOS = {
         for figure in ("lead_vs_plain", "fold_vs_plain")
     },
     "operations": {"wake_vs_notify_1_waiting", "wake_vs_notify_32_waiting", "completed_vs_apart", "steps_run_vs_asked"},
+    "dispatch": {
+        "tasks_vs_stock",
+        "tasks_vs_stock_threads",
+        "latency_vs_stock",
+        "publish_vs_stock_batch",
+        "fan_out_vs_stock",
+    },
+    "fairness": {"trickle_max_wait_over_bound_s", "interactive_p99_vs_strict"},
 }
-ENGINES = {"coalesce": {"redis_server"}}  # the others have both
+ENGINES = {name: {"redis_server"} for name in ("coalesce", "dispatch", "fairness")}  # the others have both
 
 
 def bench(folder: Path, *arguments: str, redis_url: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -73,6 +81,11 @@ def test_writes_where_when_and_what_it_measured(servers: Servers, name: str, tmp
         assert 0 < spread["lowest"] <= value <= spread["highest"]
     if name == "coalesce":
         shows_who_keeps_what(document["behaviour"])
+    if name == "dispatch":
+        kill = document["kill"]
+        assert (kill["kills"], kill["lost"], kill["left"]) == (4, 0, 0)
+        assert kill["stock_kills"] == 4
+        assert document["figures"]["idle_commands_per_s"]["1"].keys() == {"stock", "stoker"}
 
 
 def shows_who_keeps_what(behaviour: dict[str, Any]) -> None:

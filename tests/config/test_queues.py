@@ -58,7 +58,7 @@ def test_a_queue_of_the_operators_own_is_served_and_may_be_routed_to(read: Read)
     assert worker.argv[worker.argv.index("-Q") + 1] == "spawn,background,reports"
     conf = configuration(settings)
     assert conf["broker_transport_options"]["queue_classes"]["reports"] == {"rank": 5, "bound_s": 60.0, "reserve": 0.05}
-    assert set(conf["task_queues"]) == set(settings.all_queues)
+    assert {queue.name for queue in conf["task_queues"]} == set(settings.all_queues)
 
 
 def test_every_queue_is_served_by_one_worker(read: Read) -> None:

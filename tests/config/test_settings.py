@@ -60,6 +60,7 @@ def test_every_key_of_the_default_file_is_the_default_of_the_code() -> None:
         "history",
         "launcher",
         "flower",
+        "exporter",
         "network",
         "operations",
     ):

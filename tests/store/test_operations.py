@@ -10,11 +10,14 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from alembic import command
 
 from scheduler.core.operations import OperationState, Place, Plan, RunState, Step, plan
 from scheduler.errors import Refused
 from scheduler.store import operations as store
 from scheduler.store.database import Database
+from scheduler.store.migrate import alembic_config, migrate, sqlalchemy_url
 from scheduler.store.operations import BegunRun, Operation
 from tests.support import racers
 from tests.support.crowd import crowd
@@ -340,3 +343,57 @@ def test_round_trips_are_one_to_submit_and_two_a_step_for_all_who_share_it(
         end(tapped_db, begin(tapped_db, *places), *places)
     assert counted == [2]
     assert {state(db, one) for one in all_} == {("running", 1)}
+
+
+def test_a_run_keeps_what_its_start_waited_for_and_tells_all_it_served(db: Database) -> None:
+    leader, follower = submit(db, "red"), submit(db)
+    waited = {"wait_s": 2.5, "lane_wait_s": 1.5, "defers": 2, "folded": 1}
+    begun = store.begin_run(
+        db, [place(leader), place(follower)], task_id="t", task="step.dns", key="key", lane="blue", queue="q",
+        attempt=1, lease=LEASE, **waited,
+    )  # fmt: skip
+    (run,) = store.runs_beside(db, leader.id, None)
+    assert {name: run[name] for name in waited} == waited
+    end(db, begun, place(leader), place(follower))
+    for operation in (leader, follower):
+        row = store.show(db, operation.id)
+        assert row is not None
+        assert {name: row["trail"][0][name] for name in waited} == waited
+
+
+def test_a_wait_that_nobody_knows_is_none_and_no_number_is_a_debt(db: Database) -> None:
+    operation = submit(db)
+    begun = begin(db, place(operation))
+    (run,) = store.runs_beside(db, operation.id, None)
+    assert (run["wait_s"], run["defers"], run["folded"]) == (None, 0, 0)
+    for column in ("wait_s", "defers", "folded"):
+        with pytest.raises(psycopg.errors.CheckViolation, match="waits_are_no_debts"):
+            db.rows(f"update runs set {column} = -1 where id = %(id)s", id=begun.run)  # type: ignore[arg-type]  # noqa: S608
+
+
+def test_runs_before_the_waits_were_kept_come_through_the_migration_and_back(own_database_url: str) -> None:
+    def to(revision: str) -> None:
+        engine = sa.create_engine(sqlalchemy_url(own_database_url), poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            there = alembic_config(connection)
+            (command.downgrade if revision < "0004" else command.upgrade)(there, revision)
+        engine.dispose()
+
+    with closing(Database(own_database_url)) as old:
+        leader, follower = submit(old, "red"), submit(old)
+        begin(old, place(leader), place(follower), lane="both")
+        begin(old, place(submit(old, "green")), lane="one")
+    to("0003")
+    with closing(Database(own_database_url)) as old:
+        columns = [key for row in old.rows("select * from runs order by id") for key in row]
+        assert not {"wait_s", "defers", "folded"} & set(columns)
+    migrate(own_database_url)
+    with closing(Database(own_database_url)) as new:
+        found = new.rows("select served, folded, wait_s, defers from runs order by id")
+        assert [(r["served"], r["folded"], r["wait_s"], r["defers"]) for r in found] == [
+            (2, 1, None, 0),
+            (1, 0, None, 0),
+        ]
+        assert begin(new, place(submit(new, "blue")), lane="three").verdict == "run"
+        overloads = new.row("select count(*)::int as n from pg_proc where proname = 'begin_run'")
+        assert overloads == {"n": 1}

@@ -35,7 +35,7 @@ _deployments = count()
 PORTS_EACH = 500
 # Deployments beside each other, of this run and of others on this machine, must not share a port: who binds late loses.
 PORT_RANGES_OF_A_PROCESS, RUNS = 4, 2
-FLOWER = "flower"
+FLOWER, EXPORTER = "flower", "exporter"
 CLI = (sys.executable, "-c", "from tasks.cli import main; main()")
 
 # Ticks often enough for a test, and graces that it can wait for.
@@ -122,7 +122,7 @@ def deployed(
     servers: Servers,
     document: Document,
     *,
-    without: Sequence[str] = (FLOWER,),
+    without: Sequence[str] = (FLOWER, EXPORTER),
     twice: Sequence[str] = (),
     placed: Callable[[Sequence[Service], Settings], list[Service]] = lambda services, _: list(services),
 ) -> Iterator[Deployment]:
@@ -146,7 +146,7 @@ def started(
     redis_url: str | None,
     document: Document,
     *,
-    without: Sequence[str] = (FLOWER,),
+    without: Sequence[str] = (FLOWER, EXPORTER),
     twice: Sequence[str] = (),
     placed: Callable[[Sequence[Service], Settings], list[Service]] = lambda services, _: list(services),
 ) -> Iterator[Deployment]:

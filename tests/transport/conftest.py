@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +15,15 @@ from kombu import Connection
 from kombu.transport import redis as kombu_redis
 
 from scheduler.redis.queues import PICK
+from tasks.engines import EmbeddedValkey
 from tasks.transport import register
+from tests.support.coalescing_lab import valkey
+from tests.support.queue_lab import Lab, lab
 from tests.support.servers import Servers
 
 Connect = Callable[..., Connection]
+POOLS = ("prefork", "threads", "gevent")
+STAGE_DATABASE = 15
 CLASSES = {
     "urgent": {"rank": 0, "bound_s": 1.0, "reserve": 0.0},
     "later": {"rank": 1, "bound_s": 5.0, "reserve": 0.25},
@@ -51,3 +59,31 @@ def connect(broker_url: str) -> Iterator[Connect]:
             return down.enter_context(made)
 
         yield open_
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A Redis for brokers, each a database of it, and beside them one in which tests and tasks talk."""
+
+    server: EmbeddedValkey
+    logs: Path
+
+    @property
+    def stage_url(self) -> str:
+        return f"unix://{self.server.locations.valkey_socket}?db={STAGE_DATABASE}"
+
+    def lab(self, database: int, **how: Any) -> AbstractContextManager[Lab]:
+        return lab(self.server.locations.valkey_socket, database, self.stage_url, self.logs, **how)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One that is never stopped or flushed as a whole."""
+    with valkey(tmp_path_factory.mktemp("broker") / "state") as server:
+        yield Broker(server, tmp_path_factory.mktemp("workers"))
+
+
+@pytest.fixture
+def key() -> str:
+    """What one test's tasks are called by."""
+    return f"key-{uuid.uuid4().hex[:12]}"

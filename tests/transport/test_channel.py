@@ -91,9 +91,18 @@ def test_a_reader_holds_no_more_than_it_may(connect: Connect, store: redis.Redis
     assert (len(reader.got), store.llen("urgent"), store.hlen("unacked")) == (3, 17, 3)
     reader.got[0].ack()
     assert reader.until(4) == [0, 1, 2, 3]
-    greedy = Reader(connect(), URGENT)
+    greedy = Reader(connect(), URGENT, prefetch=100)
     greedy.connection.drain_events(timeout=WITHIN_S)
     assert len(greedy.got) == MOST_AT_ONCE
+
+
+def test_who_has_no_limit_is_given_one_message_an_event(connect: Connect) -> None:
+    """`celery inspect` counts the replies that it waits for by the events that bring them."""
+    publish(connect(), URGENT, 1, 2, 3)
+    reader = Reader(connect(), URGENT, no_ack=True)
+    for count in (1, 2, 3):
+        reader.connection.drain_events(timeout=WITHIN_S)
+        assert len(reader.got) == count
 
 
 def test_who_sleeps_is_called(connect: Connect) -> None:
@@ -154,7 +163,7 @@ def test_a_closed_channel_puts_its_messages_back_in_order(connect: Connect, stor
 
 def test_what_was_on_its_way_to_a_closing_channel_goes_back_in_order(connect: Connect, store: redis.Redis) -> None:
     publish(connect(), URGENT, *range(5))
-    reader = Reader(connect(), URGENT)
+    reader = Reader(connect(), URGENT, prefetch=8)
     poller = reader.connection.transport.cycle
     poller.on_poll_start()  # the question is asked
     eventually(lambda: store.hlen("unacked") == 5, "the question is answered", within_s=WITHIN_S)
@@ -167,7 +176,7 @@ def test_what_was_on_its_way_to_a_closing_channel_goes_back_in_order(connect: Co
 def test_a_queue_that_is_no_longer_served_keeps_its_messages(connect: Connect, store: redis.Redis) -> None:
     publish(connect(), URGENT, 1)
     publish(connect(), LATER, 2, 3)
-    reader = Reader(connect(), URGENT, LATER)
+    reader = Reader(connect(), URGENT, LATER, prefetch=8)
     reader.connection.transport.cycle.on_poll_start()
     eventually(lambda: store.hlen("unacked") == 3, "the answer is under way", within_s=WITHIN_S)
     reader.consumer.cancel_by_queue("later")
@@ -195,7 +204,7 @@ def test_a_call_for_a_queue_that_was_given_up_is_passed_on(connect: Connect) -> 
 
 def test_one_consumer_that_fails_strands_no_message(connect: Connect, store: redis.Redis) -> None:
     publish(connect(), URGENT, *range(4))
-    reader = Reader(connect(), URGENT)
+    reader = Reader(connect(), URGENT, prefetch=8)
 
     def fail(body: int, message: Message) -> None:
         reader.take(body, message)
@@ -211,7 +220,7 @@ def test_one_consumer_that_fails_strands_no_message(connect: Connect, store: red
 
 def test_one_that_is_interrupted_leaves_the_others_in_their_queue(connect: Connect, store: redis.Redis) -> None:
     publish(connect(), URGENT, *range(4))
-    reader = Reader(connect(), URGENT)
+    reader = Reader(connect(), URGENT, prefetch=8)
 
     def interrupted(body: int, message: Message) -> None:
         reader.take(body, message)

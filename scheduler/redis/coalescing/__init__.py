@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from scheduler.redis.coalescing.protocol import Ask, Begun, Execution, Joined, Protocol, Repaired, Settled, Verdict
+from scheduler.redis.coalescing.protocol import (
+    Ask,
+    Begun,
+    BegunRun,
+    Execution,
+    Joined,
+    Protocol,
+    Repaired,
+    Settled,
+    Verdict,
+)
 
-__all__ = ["Ask", "Begun", "Execution", "Joined", "Protocol", "Repaired", "Settled", "Verdict"]
+__all__ = ["Ask", "Begun", "BegunRun", "Execution", "Joined", "Protocol", "Repaired", "Settled", "Verdict"]

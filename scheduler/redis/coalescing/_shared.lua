@@ -136,8 +136,8 @@ local function free_lane(id, lane)
 end
 
 local function park(id, run)
+    run.parked_at, run.defers = run.parked_at or now, (run.defers or 0) + (run.state == 'parked' and 0 or 1)
     run.state = 'parked'
-    run.parked_at = run.parked_at or now
     redis.call('ZADD', PARKED, 0, parked_as(id, run))
     save(id, run)
     look_after(id, LOOK_MS)

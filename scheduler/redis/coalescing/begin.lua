@@ -1,7 +1,8 @@
 -- begin: a run starts: from here on a request of its key leads its own. It takes its lane, or parks behind who has it.
 --
 -- ARGV  2 id  3 token of this execution  4 lease_ms: for how long it is taken to live without a sign
--- Replies  run ATTEMPT LANE_WAIT_MS ASKED_AT, then id and payload of each follower
+-- Replies  run ATTEMPT LANE_WAIT_MS ASKED_AT DEFERS QUEUE, then id and payload of each follower; DEFERS: how often it parked
+--          since its message was published, QUEUE: the list that it came from, since a lift another than it was sent to
 --          parked HOLDER    its lane is taken; who frees the lane publishes it again
 --          running HOLDER   it runs already: this message is a copy
 --          follow LEADER    it follows another run: this message is a copy
@@ -45,7 +46,7 @@ save(id, run)
 look_after(id, lease_ms)
 count('begun')
 
-local reply = { 'run', run.attempt, waited, run.asked_at }
+local reply = { 'run', run.attempt, waited, run.asked_at, run.defers or 0, run.queue }
 for _, follower in ipairs(followers_of(id)) do
     reply[#reply + 1] = follower
     reply[#reply + 1] = redis.call('HGET', PAYLOADS, follower)

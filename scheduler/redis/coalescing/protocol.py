@@ -92,14 +92,27 @@ class Follower(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """Whether a message is a run's beginning. Only with RUN do the numbers mean something."""
+    """Why a message is no run's beginning; the numbers mean something in a `BegunRun` alone."""
 
-    verdict: Verdict  # RUN, PARKED, RUNNING, FOLLOW, SETTLED, HEIR or UNKNOWN
+    verdict: Verdict  # PARKED, RUNNING, FOLLOW, SETTLED, HEIR or UNKNOWN
     other: str = ""  # who holds the lane, or whom it follows
     attempt: int = 0
     lane_wait_s: float = 0.0
     asked_s_ago: float = 0.0
     followers: tuple[Follower, ...] = ()
+
+
+class BegunRun(NamedTuple):
+    """A run that has begun."""
+
+    verdict: Verdict  # RUN
+    other: str
+    attempt: int
+    lane_wait_s: float
+    asked_s_ago: float
+    followers: tuple[Follower, ...]
+    defers: int  # how often it parked since its message was published
+    queue: str  # the list that its message came from
 
 
 class Settled(NamedTuple):
@@ -179,18 +192,21 @@ class Protocol:
         verdict, leader, *lifted = self._join((*asked, message, tag, int(in_hand)) if message else asked)
         return Joined(_VERDICTS[verdict], leader, bool(lifted and lifted[0]))
 
-    def begin(self, id_: str, token: str) -> Begun:
+    def begin(self, id_: str, token: str) -> Begun | BegunRun:
         """Seal the run and take its lane, or learn why this message begins nothing."""
         verdict, *rest = self._run("begin", id_, token, self._lease_ms)
         if verdict != Verdict.RUN:
             return Begun(Verdict(verdict), rest[0] if rest else "")
-        attempt, waited_ms, asked_ms, *flat = rest
-        return Begun(
+        attempt, waited_ms, asked_ms, defers, queue, *flat = rest
+        return BegunRun(
             Verdict.RUN,
+            "",
             attempt=int(attempt),
             lane_wait_s=int(waited_ms) / 1000,
             asked_s_ago=max(0.0, self.now_ms() - int(asked_ms)) / 1000,
             followers=_pairs(flat),
+            defers=int(defers),
+            queue=queue,
         )
 
     def done(self, id_: str, token: str) -> Settled:

@@ -76,7 +76,7 @@ end
 local leader = wait_again(id, run, tonumber(ARGV[7] or 0), false)
 if not leader then return { 'lost' } end
 if leader == id and outcome == 'again' then
-    run.tag, run.first_tag, run.copies = ARGV[6], ARGV[6], 0
+    run.tag, run.first_tag, run.copies, run.defers = ARGV[6], ARGV[6], 0, nil
     redis.call('HSET', MESSAGES, id, ARGV[5])
     publish('LPUSH', run.queue, ARGV[5])
     save(id, run)

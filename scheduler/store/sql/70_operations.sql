@@ -71,7 +71,7 @@ end $$;
 -- so that nobody is told any more that his equal request waits with one of them.
 create or replace function begin_run(
     p_ids bigint[], p_positions int[], p_task_id text, p_task text, p_key text, p_lane text, p_queue text, p_attempt int,
-    p_lane_wait_s float, p_lease interval
+    p_lane_wait_s float, p_wait_s float, p_defers int, p_folded int, p_lease interval
 ) returns table (verdict text, run bigint, holder text, lease_left_s float) language plpgsql as $$
 declare
     v_due bigint[];
@@ -88,9 +88,10 @@ begin
         return;
     end if;
     loop
-        insert into runs as r (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s, lease_until)
-            values (p_task, p_key, p_lane, p_queue, p_ids[1], p_task_id, p_attempt, cardinality(v_due), p_lane_wait_s,
-                    clock_timestamp() + p_lease)
+        insert into runs as r (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s, wait_s, defers,
+                    folded, lease_until)
+            values (p_task, p_key, p_lane, p_queue, p_ids[1], p_task_id, p_attempt, cardinality(v_due), p_lane_wait_s, p_wait_s,
+                    p_defers, p_folded, clock_timestamp() + p_lease)
             on conflict (lane) where r.state = 'running' do nothing returning r.id into v_run;
         exit when v_run is not null;
         select * into v_holder from runs r where r.lane = p_lane and r.state = 'running' for update;
@@ -152,8 +153,8 @@ begin
         return;
     end if;
     v_entry := jsonb_strip_nulls(jsonb_build_object('run', v_run.id, 'task', v_run.task, 'state', p_state,
-        'attempt', v_run.attempt, 'queue', v_run.queue, 'lane_wait_s', v_run.lane_wait_s, 'began_at', v_run.began_at,
-        'ended_at', v_run.ended_at, 'error', left(p_error, 300)));
+        'attempt', v_run.attempt, 'queue', v_run.queue, 'lane_wait_s', v_run.lane_wait_s, 'wait_s', v_run.wait_s,
+        'defers', v_run.defers, 'folded', v_run.folded, 'began_at', v_run.began_at, 'ended_at', v_run.ended_at, 'error', left(p_error, 300)));
     perform 1 from operations o where o.id = any (p_ids) order by o.id for update;
     with moved as (
         update operations o set seen_at = now(),

@@ -1,0 +1,148 @@
+"""Stoker's transport under real workers: brokers that may be stopped, workers of any pool, and the client's side of both."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery import Celery
+
+from tasks.engines.launch import launch
+from tests.support.eventually import eventually
+from tests.support.queue_app import ARGUMENTS, LATER, URGENT, Stage, build
+
+WAIT_S = 20
+_numbers = itertools.count()
+
+
+@dataclass
+class Worker:
+    """A Celery worker in a process group of its own."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def hostname(self) -> str:
+        return f"{self.name}@test"
+
+    def end(self, how: signal.Signals) -> int:
+        """Signal the main process alone, and wait for its end."""
+        self.process.send_signal(how)
+        return self.process.wait(WAIT_S)
+
+    def kill(self) -> None:
+        """All of it, at once: nobody of it says or returns anything any more."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@dataclass
+class Lab:
+    """One broker database and whoever works on it."""
+
+    broker: str
+    store: redis.Redis  # the broker's database, by a connection of the test's own
+    stage_url: str
+    logs: Path
+    stock: bool = False
+    conf: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    workers: list[Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stage = Stage(self.stage_url)
+        self.app: Celery = build(self.broker, self.stage_url, stock=self.stock, conf=dict(self.conf))
+
+    def start(
+        self, pool: str, slots: int = 2, *, queues: str = f"{LATER},{URGENT}", stock: bool = False, **conf: Any
+    ) -> Worker:
+        """A worker that starts; `until_ready` waits for it."""
+        name = f"{pool}{next(_numbers)}"
+        arguments = {"broker": self.broker, "stage_url": self.stage_url, "stock": stock, "conf": {**self.conf, **conf}}
+        options = {"pool": pool, "concurrency": slots, "queues": queues, "hostname": f"{name}@test"}
+        given = [f"--{option}={value}" for option, value in options.items()]
+        log = self.logs / f"{name}.log"
+        child = launch(
+            [
+                *(sys.executable, "-m", "celery", "--app=tests.support.queue_app", "worker", *given),
+                *("--loglevel=INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+            ],
+            log=log,
+            cwd=Path(__file__).parents[2],
+            env={ARGUMENTS: json.dumps({**arguments, "name": name})},
+            death_signal=signal.SIGKILL,
+        )
+        self.workers.append(Worker(name, child.process, log))
+        return self.workers[-1]
+
+    def until_ready(self, *workers: Worker) -> None:
+        for worker in workers:
+            self.stage.hear("ready", worker.name, within_s=60)
+
+    def joined(self, pool: str, slots: int = 2, **how: Any) -> Worker:
+        """A worker that is ready."""
+        worker = self.start(pool, slots, **how)
+        self.until_ready(worker)
+        return worker
+
+    def send(self, task: str, key: str, *numbers: int, queue: str = LATER, hold: bool = False, **how: Any) -> list[Any]:
+        """Ask for a task for each number."""
+        return [
+            self.app.tasks[task].apply_async((key, n), {"hold": hold}, queue=queue, headers={"n": n}, **how)
+            for n in numbers
+        ]
+
+    def held(self) -> int:
+        """Messages that workers have taken and not acknowledged."""
+        return int(self.store.hlen(f"{self.prefix}unacked"))
+
+    def queued(self, *queues: str) -> list[int]:
+        """The numbers of the tasks that wait, queue by queue, the next one first."""
+        lists: Any = [self.store.lrange(self.prefix + queue, 0, -1) for queue in queues or (URGENT, LATER)]
+        return [json.loads(text)["headers"]["n"] for texts in lists for text in reversed(texts)]
+
+    def recorded(self) -> list[int]:
+        """The numbers of the tasks that are recorded as held."""
+        texts: Any = self.store.hvals(f"{self.prefix}unacked")
+        return [json.loads(text)[0]["headers"]["n"] for text in texts]
+
+    def until_idle(self) -> None:
+        """Nothing waits and nothing is held."""
+        eventually(
+            lambda: not self.held() and not self.store.exists(self.prefix + URGENT, self.prefix + LATER),
+            "nothing waits and nothing is held",
+            within_s=WAIT_S,
+        )
+
+    def close(self) -> None:
+        # A result that is collected when its server is gone says so in somebody else's test.
+        if self.app.conf.result_backend:
+            self.app.backend.result_consumer.stop()
+            self.app.backend.remove_pending_result = lambda result: result
+        for worker in self.workers:
+            worker.kill()
+        self.app.close()
+        self.store.close()
+        self.stage.redis.close()
+
+
+@contextmanager
+def lab(socket: Path, database: int, stage_url: str, logs: Path, **how: Any) -> Iterator[Lab]:
+    """On a database of a server that listens on a unix socket."""
+    store = redis.Redis.from_url(f"unix://{socket}?db={database}", decode_responses=True)
+    broker = f"redis+socket://{socket}?virtual_host={database}"
+    with closing(Lab(broker, store, stage_url, logs, **how)) as made:
+        yield made
