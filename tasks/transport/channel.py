@@ -164,6 +164,8 @@ class Channel(kombu_redis.Channel):
             return
         if self._picking is None:
             self._picking = self._picking_of(queues, self._unrecorded)
+        if self._next is _Act.PICK:
+            self._recover()
         self._asked, self._under_way = self._picking, self._next
         connection = self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()  # type: ignore[assignment]
@@ -172,7 +174,6 @@ class Channel(kombu_redis.Channel):
         elif self._under_way is _Act.PEEK:
             connection.send_command("EXISTS", *self._asked.lists)
         else:
-            self._recover()
             self._calls += 1
             self._unheard = True
             script = ("EVALSHA", PICK.sha) if self._script_is_known else ("EVAL", PICK.text)

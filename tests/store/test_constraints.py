@@ -96,6 +96,7 @@ CHECKS = {
     "ck_runs_state_known": "insert into runs (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s,"
     " lease_until, state, ended_at) values ('t', 'k', 'm', 'q', 1, 'i', 1, 1, 0, now(), 'resting', now())",
     "ck_runs_ended_has_time": "update runs set ended_at = now()",
+    "ck_runs_waits_are_no_debts": "update runs set defers = -1",
     "ck_runs_serves_somebody": "update runs set served = 0",
     "uq_networks_vni": "update networks set vni = 1",
     "ck_networks_vni_fits_the_wire": "update networks set vni = 16777216 where name = 'red'",
