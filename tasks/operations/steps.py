@@ -114,6 +114,7 @@ class StepTask(CoalescingTask):
         protocol = coalescer_of(self.app).protocol
         # An earlier execution of this very request has a name of its own, or it would wait for itself.
         name = holder.holder if holder.holder != execution.id else f"{execution.id}#{holder.run}"
+        log.warning("Redis has forgotten who has a lane", lane=execution.ask.lane, id=execution.id, holder=name)
         protocol.behind(execution.id, execution.token, name, holder.lease_left_s)
         if not store.is_running(current().db, holder.run):
             protocol.done(name, "")
