@@ -50,6 +50,7 @@ class Heart:
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         self._executions: dict[str, Execution] = {}
+        self._renewing: set[str] = set()  # tokens of executions whose renewal is under way
         self._some = threading.Condition()
         self._pid = 0
         self._also: list[Callable[[Sequence[Execution]], None]] = []
@@ -65,15 +66,19 @@ class Heart:
         with self._some:
             if self._pid != os.getpid():
                 # A forked child inherits neither the thread nor the executions.
-                self._pid, self._executions = os.getpid(), {}
+                self._pid, self._executions, self._renewing = os.getpid(), {}, set()
                 threading.Thread(target=self._beat, name="stoker-heart", daemon=True).start()
             self._executions[execution.token] = execution
-            self._some.notify()
+            self._some.notify_all()
 
     def remove(self, execution: Execution) -> None:
-        """It has ended."""
+        """It has ended; once this returns, no sign of life of it is on its way any more.
+
+        One that came after the run was settled would look like that of a run which Redis has forgotten, and keep its lane.
+        """
         with self._some:
             self._executions.pop(execution.token, None)
+            self._some.wait_for(lambda: execution.token not in self._renewing, self._protocol.lease_s)
 
     def _beat(self) -> None:
         pause_s = self._protocol.lease_s / _BEATS_A_LEASE
@@ -84,8 +89,14 @@ class Heart:
             rest.wait(pause_s)
             with self._some:
                 living, also = list(self._executions.values()), list(self._also)
+                self._renewing = {execution.token for execution in living}
             try:
-                lost = self._protocol.renew([coalescing.Execution(e.id, e.token, e.ask.lane) for e in living])
+                try:
+                    lost = self._protocol.renew([coalescing.Execution(e.id, e.token, e.ask.lane) for e in living])
+                finally:
+                    with self._some:
+                        self._renewing = set()
+                        self._some.notify_all()
                 for execution in living:
                     execution.lost = execution.lost or execution.id in lost
                 for renew in also:
