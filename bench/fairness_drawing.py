@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.fairness_app import PRIORITY, ROUND_ROBIN, STOKER
 from tasks.cli.output import duration
-from tasks.cli.simulation_views import Scale
+from tasks.cli.simulation_views import STYLE, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 
 # The last one lies above the others.
 _COLOURS: Final = {ROUND_ROBIN: "#2f7fc1", PRIORITY: "#e08a1e", STOKER: "#1a9f5b"}
-_STYLE: Final = """
-svg { color-scheme: light dark; --paper: #fff; --ink: #1d2530; --soft: #5c6878; --rule: #e3e7ec; background: var(--paper) }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #12161c; --ink: #e6eaf0; --soft: #9aa6b5; --rule: #2a323d }
-}
-text { font: 13px system-ui, sans-serif; fill: var(--ink) }
-.soft { fill: var(--soft); font-size: 12px }
-.name { font-weight: 600 }
-.grid { stroke: var(--rule) }
-.bound { stroke: var(--ink); stroke-dasharray: 5 4 }
-.curve { fill: none; stroke-width: 1.8; stroke-linejoin: round }
-.ours { stroke-width: 3.2 }
-"""
 _ACROSS: Final = 3  # panels beside each other
 _WIDTH, _HEIGHT = 290, 150  # of a panel
 _LEFT, _TOP, _GAP, _ROW, _BAND = 56, 64, 54, 64, 40
@@ -43,7 +30,7 @@ def drawing(situations: Mapping[str, Played], how: str) -> str:
     longest_s = max(outcome.waits_s[-1] for of_title in panels.values() for one in of_title for outcome in one.values())
     allowed_s = max(_any(one).allowed_s for of_title in panels.values() for one in of_title)
     scale = Scale(max(longest_s, allowed_s))
-    parts = [f"<style>{_STYLE}</style>", "<title>How long messages waited</title>", _text(_LEFT, 20, how, "soft")]
+    parts = [f"<style>{STYLE}</style>", "<title>How long messages waited</title>", _text(_LEFT, 20, how, "soft")]
     for place, (way, colour) in enumerate(reversed(_COLOURS.items())):
         x = _LEFT + place * 150
         parts += [_line(way, colour, f"M{x},42h22"), _text(x + 28, 46, way)]

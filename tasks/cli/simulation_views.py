@@ -152,7 +152,7 @@ def bars(outcomes: Outcomes) -> RenderableType:
     return Group(Text(ends, style="dim"), made)
 
 
-_STYLE: Final = """
+STYLE: Final = """
 svg { color-scheme: light dark; --paper: #fff; --ink: #1d2530; --soft: #5c6878; --rule: #e3e7ec; background: var(--paper) }
 @media (prefers-color-scheme: dark) {
   svg { --paper: #12161c; --ink: #e6eaf0; --soft: #9aa6b5; --rule: #2a323d }
@@ -176,7 +176,7 @@ def drawing(what: str, how: str, outcomes: Outcomes) -> str:
     panels = list(_by_queue(outcomes))
     height = _TOP + len(panels) * (_PANEL + _GAP)
     parts = [
-        f"<style>{_STYLE}</style>",
+        f"<style>{STYLE}</style>",
         f"<title>{escape(what)}</title>",
         _text(_LEFT, 24, what, "name"),
         _text(_LEFT, 44, how, "soft"),
