@@ -20,6 +20,9 @@ from tests.support.fleet import Fleet
 from tests.support.servers import Servers, running_servers
 from tests.support.wiretap import Wiretap, tapped
 
+# Where tests start whole deployments, or many processes.
+LONG = {"stack", "demo", "bench", "transport"}
+
 MakeSettings = Callable[..., Settings]
 MakeContext = Callable[[Settings], Context]
 
@@ -32,6 +35,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and STOKER_REQUIRE=all forbids it: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of few long tests first, in whatever order chance has given them: at the end, one process would wait for another."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 @pytest.fixture(scope="session")
