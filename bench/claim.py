@@ -37,7 +37,7 @@ class Scale:
 
 
 FULL: Final = Scale(rows=(100, 10_000, 100_000), clients=(1, 8, 32), rounds=11, round_s=1.2)
-QUICK: Final = Scale(rows=(100, 1_000), clients=(1, 8), rounds=3, round_s=0.3)
+QUICK: Final = Scale(rows=(100, 1_000), clients=(1, 8), rounds=2, round_s=0.15)
 RATIO_CLIENTS: Final = 8
 # The most of the stock that one burst takes, so that the number of workers in the table stays what the figure says.
 STOCK_USED: Final = 0.32

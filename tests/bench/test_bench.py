@@ -37,11 +37,12 @@ RATIOS = {
     },
     "fairness": {"trickle_max_wait_over_bound_s", "interactive_p99_vs_strict"},
 }
+OWN_ENGINES = "reconcile"
 ENGINES = {name: {"redis_server"} for name in ("coalesce", "dispatch", "fairness")}  # the others have both
 
 
-def bench(folder: Path, *arguments: str, redis_url: str | None = None) -> subprocess.CompletedProcess[str]:
-    given = {"STOKER_REDIS_URL": redis_url} if redis_url else {}
+def bench(folder: Path, *arguments: str, **urls: str | None) -> subprocess.CompletedProcess[str]:
+    given = {f"STOKER_{name.upper()}": url for name, url in urls.items() if url}
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=folder,
@@ -53,8 +54,10 @@ def bench(folder: Path, *arguments: str, redis_url: str | None = None) -> subpro
     )
 
 
-def measured(folder: Path, name: str, redis_url: str | None) -> dict[str, Any]:
-    done = bench(folder, name, "--quick", "--json", redis_url=redis_url)
+def measured(folder: Path, name: str, servers: Servers) -> dict[str, Any]:
+    # One of them on engines of its own, as it is without those of the suite.
+    database_url = None if name == OWN_ENGINES else servers.database_url
+    done = bench(folder, name, "--quick", "--json", redis_url=servers.redis_apart(), database_url=database_url)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     assert document == json.loads((folder / "bench-results" / f"{name}.json").read_text(encoding="utf-8"))
@@ -63,7 +66,7 @@ def measured(folder: Path, name: str, redis_url: str | None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", BENCHES)
 def test_writes_where_when_and_what_it_measured(servers: Servers, name: str, tmp_path: Path) -> None:
-    document = measured(tmp_path, name, servers.redis_apart())
+    document = measured(tmp_path, name, servers)
     assert document["bench"] == name
     assert document["quick"] is True
     assert {"started_at", "took_s", "commit", "settings", "figures", "spread", "aims"} <= document.keys()
