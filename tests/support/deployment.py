@@ -33,8 +33,8 @@ from tests.support.servers import Servers
 READY_S = 90.0
 _deployments = count()
 PORTS_EACH = 500
-# Deployments beside each other, of this run and of others on this machine, must not share a port: who binds late loses.
-PORT_RANGES_OF_A_PROCESS, RUNS = 4, 2
+# Deployments beside each other must not share a port: who binds late loses.
+PORT_RANGES = 16
 FLOWER, EXPORTER = "flower", "exporter"
 CLI = (sys.executable, "-c", "from tasks.cli import main; main()")
 
@@ -204,6 +204,5 @@ def _companion(service: Service) -> Service:
 
 
 def _next_ports() -> int:
-    own = next(_deployments) % PORT_RANGES_OF_A_PROCESS
-    process = beside.run() % RUNS * beside.PROCESSES + beside.worker()
-    return 21_000 + (process * PORT_RANGES_OF_A_PROCESS + own) * PORTS_EACH
+    each = max(1, PORT_RANGES // beside.PROCESSES)
+    return 21_000 + (beside.NUMBER * each + next(_deployments) % each) * PORTS_EACH

@@ -23,7 +23,7 @@ from scheduler.store.schema import metadata
 from tasks.engines import Engines, wipe
 from tests.support import beside
 
-_REDIS_DATABASES = 16 // beside.PROCESSES  # for each process, of what a Redis has unless it is told otherwise
+_REDIS_DATABASES = max(2, 16 // beside.PROCESSES)  # for each process, of what a Redis has unless it is told otherwise
 _redis_databases = count()
 
 # Every table but the one row of `installation`, those that refer to others first.
@@ -94,7 +94,7 @@ def running_servers() -> Iterator[Servers]:
     database_url = os.environ.get("STOKER_DATABASE_URL") or None
     redis_url = os.environ.get("STOKER_REDIS_URL") or None
     if redis_url is not None:
-        redis_url = _redis_database(redis_url, beside.worker() * _REDIS_DATABASES)
+        redis_url = _redis_database(redis_url, beside.NUMBER * _REDIS_DATABASES)
     template = f"stoker_template_{uuid.uuid4().hex[:12]}"
     with ExitStack() as down:
         down.callback(shutil.rmtree, state_dir, ignore_errors=True)
