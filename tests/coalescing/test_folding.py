@@ -35,7 +35,8 @@ def test_a_hundred_chains_share_the_runs_of_their_middle_steps_and_each_ends_wit
     either: Lab, key: str
 ) -> None:
     echo, fold, other = either.task("echo"), either.task("fold"), f"{key}-other"
-    chains = [chain(echo.si(n), fold.si(key), fold.si(other, note=n), echo.s(n)).apply_async() for n in range(100)]
+    with either.plugged():  # until all are there: else a worker that is quicker than this loop has nothing to fold
+        chains = [chain(echo.si(n), fold.si(key), fold.si(other, note=n), echo.s(n)).apply_async() for n in range(100)]
     ended = [each.get(timeout=60) for each in chains]
     assert [own for _, own in ended] == list(range(100))
     assert all(result.startswith(f"{other}#") for result, _ in ended)
