@@ -23,7 +23,7 @@ up: $(INSTALLED) ## engines, Celery workers, beat and Flower, until Ctrl-C
 	$(BIN)/stoker up
 
 test: $(INSTALLED) ## every test, against real engines
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED) ## style, types and layers
 	$(BIN)/ruff check
