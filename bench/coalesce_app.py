@@ -13,6 +13,7 @@ from celery.signals import worker_ready
 from celery_once import QueueOnce
 from celery_singleton import Singleton
 
+from bench.celery_worker import be_worker
 from config.urls import redis_client_url
 from scheduler.redis.connection import connect, patience
 from tasks.coalescing import CoalescingTask
@@ -175,19 +176,7 @@ def main() -> None:
     board = Board(told["broker_url"])
     app = build(told["broker_url"], told["lease_s"], board)
     worker_ready.connect(lambda **_: board.say("ready", told["name"]), weak=False)
-    app.worker_main(
-        [
-            "worker",
-            "--pool=threads",
-            f"--concurrency={told['slots']}",
-            f"--queues={','.join(told['queues'])}",
-            f"--hostname={told['name']}@bench",
-            "--loglevel=WARNING",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
+    be_worker(app, told["name"], pool="threads", slots=told["slots"], queues=told["queues"])
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from typing import Any, Final
 from celery import Celery
 from celery.signals import worker_ready
 
+from bench.celery_worker import be_worker
 from config.names import QUEUES, node_queue
-from config.queues import DEFAULT_QUEUES
+from config.queues import DEFAULT_QUEUES, as_option
 from tasks.transport import register
 
 STOKER: Final = "stoker"
@@ -38,11 +39,7 @@ def transport_options(way: str) -> dict[str, Any]:
     lists = {"priority_steps": [0], "sep": ":"}
     if way != STOKER:
         return {**lists, "queue_order_strategy": way}
-    classes = {
-        name: {"rank": queue.rank, "bound_s": queue.bound_s, "reserve": queue.reserve}
-        for name, queue in DEFAULT_QUEUES.items()
-    }
-    return {**lists, "queue_classes": classes}
+    return {**lists, "queue_classes": as_option(DEFAULT_QUEUES)}
 
 
 def build(way: str, broker_url: str) -> Celery:
@@ -76,19 +73,7 @@ def main() -> None:
 
     app.task(name=TASK, lazy=False, shared=False)(perform)
     worker_ready.connect(lambda **_: os.write(journal, f"{READY}\n".encode()), weak=False)
-    app.worker_main(
-        [
-            "worker",
-            f"--pool={told['pool']}",
-            f"--concurrency={SLOTS}",
-            f"--queues={','.join(queues_of(way))}",
-            f"--hostname={way}-{told['pool']}@bench",
-            "--loglevel=WARNING",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
+    be_worker(app, f"{way}-{told['pool']}", pool=told["pool"], slots=SLOTS, queues=queues_of(way))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ def completed(given: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
+def as_option(queues: Mapping[str, Queue]) -> dict[str, dict[str, Any]]:
+    """What the transport is told of them, as `queue_classes` among its options."""
+    return {name: queue.model_dump(include={"rank", "bound_s", "reserve"}) for name, queue in queues.items()}
+
+
 def broken_queues(queues: Mapping[str, Queue], routes: Mapping[str, str]) -> list[str]:
     """What of the queues and of the routes to them does not hold together, each with its remedy; empty when all does."""
     wrong = []

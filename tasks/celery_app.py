@@ -8,6 +8,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from config.names import OTHER_TASKS, SWEEP_TASK
+from config.queues import as_option
 from config.settings import Settings, load
 from tasks.bootsteps import CheckEngines, KeeperStep, TellWhenFree
 from tasks.logs import configure_logs
@@ -57,10 +58,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "priority_steps": [0],
             "sep": ":",
             # By which the transport picks the next message; what operators change meanwhile it reads in Redis.
-            "queue_classes": {
-                name: {"rank": queue.rank, "bound_s": queue.bound_s, "reserve": queue.reserve}
-                for name, queue in settings.queues.items()
-            },
+            "queue_classes": as_option(settings.queues),
         },
         "redis_socket_timeout": 15.0,
         # A unix socket has no keepalive, and redis-py refuses to be asked for one.
@@ -81,7 +79,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 def make_app(name: str, settings: Settings, **options: Any) -> Celery:  # noqa: ANN401 - Celery's own options
     """A Celery app of this deployment, on Stoker's transport and its queues alone."""
     register()
-    made = Celery(name, amqp=KnownQueuesOnly, **options)
+    made = Celery(name, amqp=KnownQueuesOnly, task_cls="tasks.starts:StartingTask", **options)
     made.conf.update(configuration(settings))
     return made
 

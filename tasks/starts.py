@@ -1,8 +1,7 @@
 """Each task that starts executing says so by one event, with how long it waited and for what: `task-started-executing`.
 
 Celery's own `task-started` tells that a message was taken: for a coalescing task that is no start yet, for the message may
-park behind its lane, or find that another run serves it. Nobody listens: nothing is made, and nothing sent. A worker tells of
-all its tasks as soon as this module is imported.
+park behind its lane, or find that another run serves it. Nobody listens: nothing is made, and nothing sent.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
-from celery.signals import celeryd_init
+from celery import Task
 from celery.utils.time import maybe_iso8601
 from celery.worker import state
 from celery.worker.request import Request
@@ -68,6 +67,13 @@ class StartingRequest(Request):
             queue = self.delivery_info["routing_key"] or ""
             start = Start(self.task.name, queue, waited_s(self.request_dict, self.time_start))
             self.send_event(EVENT, **start._asdict())
+
+
+class StartingTask(Task):
+    """What the tasks of an app are that names no class of its own for them: an app made with it tells of all plain tasks."""
+
+    abstract = True
+    Request = "tasks.starts:StartingRequest"
 
 
 def let_tell(request: Request) -> None:
@@ -127,9 +133,3 @@ def _is_heard(request: Request) -> bool:
     return bool(
         eventer and eventer.enabled and (not eventer.groups or "task" in eventer.groups) and request.task.send_events
     )
-
-
-@celeryd_init.connect
-def _tell_of_plain_tasks(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's worker
-    """Before the worker makes the strategies by which it takes messages."""
-    instance.app.Task.Request = "tasks.starts:StartingRequest"

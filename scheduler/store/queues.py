@@ -149,7 +149,7 @@ def held(db: Database, tell: Callable[[list[Policy]], T]) -> T:
 
     def work(connection: Connection) -> T:
         connection.execute(_LOCK)
-        return tell([_policy(row) for row in connection.execute(_POLICIES).fetchall()])
+        return tell(list(_all(connection).values()))
 
     return db.transaction(work)
 
@@ -163,7 +163,7 @@ def apply(db: Database, wanted: Mapping[str, Queue]) -> None:
 
     def work(connection: Connection) -> None:
         connection.execute(_LOCK)
-        old = {row["name"]: _policy(row) for row in connection.execute(_POLICIES).fetchall()}
+        old = _all(connection)
         new = {
             name: replace(
                 old.get(name, Policy(name, queue.rank, queue.bound_s, queue.reserve)),
@@ -195,7 +195,7 @@ def apply(db: Database, wanted: Mapping[str, Queue]) -> None:
 def _change(db: Database, name: str, wanted: Callable[[Policy], Policy], by: str, expected: Policy | None) -> Change:
     def work(connection: Connection) -> Change:
         connection.execute(_LOCK)
-        all_ = {row["name"]: _policy(row) for row in connection.execute(_POLICIES).fetchall()}
+        all_ = _all(connection)
         before = _named(all_, name)
         if expected is not None and before.overrides != expected.overrides:
             raise Refused(
@@ -211,8 +211,7 @@ def _change(db: Database, name: str, wanted: Callable[[Policy], Policy], by: str
         values = {"name": name, "by": by, "bound_s": after.override_bound_s, "reserve": after.override_reserve}
         connection.execute(_OVERRIDE, values)
         _tell(connection, CHANGED, before, after, by)
-        rows = connection.execute(_POLICIES).fetchall()
-        return Change(before, next(_policy(row) for row in rows if row["name"] == name))
+        return Change(before, _all(connection)[name])
 
     return db.transaction(work)
 
@@ -227,6 +226,11 @@ def _check_reserves(all_: Mapping[str, Policy], remedy: str) -> None:
     if total is not None:
         what = "the reserves would leave nothing for better work"
         raise Refused(what, expected="less than 1 in all", got=total, remedy=remedy)
+
+
+def _all(connection: Connection) -> dict[str, Policy]:
+    """By name, in their order."""
+    return {row["name"]: _policy(row) for row in connection.execute(_POLICIES).fetchall()}
 
 
 def _named(all_: Mapping[str, Policy], name: str) -> Policy:

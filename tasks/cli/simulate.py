@@ -157,7 +157,7 @@ def queues(  # noqa: PLR0917 - options of a command
 
 def classes_of(settings: Settings) -> tuple[QueueClass, ...]:
     """The classes of work of the settings, the best first."""
-    ranked = sorted(settings.queues.items(), key=lambda named: named[1].rank)
+    ranked = ((name, settings.queues[name]) for name in settings.classes)
     return tuple(QueueClass(name, queue.bound_s, queue.reserve) for name, queue in ranked)
 
 

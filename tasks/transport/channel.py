@@ -66,8 +66,7 @@ class PublishBatch(kombu_redis.PublishBatch):
         """Publish what was gathered."""
         if self._buffered:
             for queue in self.queues:
-                for command in self.channel._calling(queue):  # noqa: SLF001 - the channel's own part
-                    self.pipeline.execute_command(*command)
+                self.channel.call_for(queue, self.pipeline)
             self.queues.clear()
         super().flush()
 
@@ -222,7 +221,9 @@ class Channel(kombu_redis.Channel):
         self._next = _Act.PICK if reply else _Act.PEEK
         # Of a queue that is no longer served here: the call was for another.
         if reply and (self._picking is None or reply[0].decode() not in self._picking.wake_keys):
-            self._call(reply[0])
+            with self._create_client().pipeline() as pipe:
+                self.call_for(self._asked.queues[self._asked.wake_keys.index(reply[0].decode())], pipe)
+                pipe.execute()
 
     def _picking_of(self, queues: Sequence[str], unrecorded: Collection[str]) -> Picking:
         kinds = {
@@ -341,7 +342,7 @@ class Channel(kombu_redis.Channel):
                 batch.queues.add(queue)
             return
         keys = (self._prefixed(queue), self._prefixed(wake_key(queue)))
-        self._evaluate(PUT, (len(keys), *keys, dumps(stamped), WAKE_MS))
+        self._evaluate(PUT, (len(keys), *keys, dumps(stamped)))
         if self._expires:
             self._maybe_update_queues_expire(self._create_client(), queue)
 
@@ -355,25 +356,19 @@ class Channel(kombu_redis.Channel):
     ) -> None:
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
         for queue in self._lookup(exchange, routing_key):
-            for command in self._calling(queue):
-                pipe.execute_command(*command)
+            self.call_for(queue, pipe)
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         super()._delete(queue, *args, **kwargs)
         self._script_client().delete(self._prefixed(wake_key(queue)))
 
-    def _call(self, key: bytes) -> None:
-        with self._pipeline() as pipe:
-            pipe.lpush(key, 1)
-            pipe.ltrim(key, 0, 0)
-            pipe.pexpire(key, WAKE_MS)
-            pipe.execute()
-
-    def _calling(self, queue: str) -> tuple[tuple[str | int, ...], ...]:
-        """The commands that call somebody who sleeps on this queue, where no script can look first."""
+    def call_for(self, queue: str, pipe: Pipeline) -> None:
+        """Call somebody who sleeps on this queue by a pipeline of kombu's, where no script can look first."""
         key = wake_key(queue)
-        # kombu's prefixing client knows the first and the last of these, and leaves the other to whoever uses it.
-        return ("LPUSH", key, 1), ("LTRIM", self._prefixed(key), 0, 0), ("PEXPIRE", key, WAKE_MS)
+        pipe.lpush(key, 1)
+        # kombu's prefixing client knows the others, and leaves this one to whoever uses it.
+        pipe.ltrim(self._prefixed(key), 0, 0)
+        pipe.pexpire(key, WAKE_MS)
 
     def _prefixed(self, key: str) -> str:
         return f"{self.global_keyprefix}{key}"

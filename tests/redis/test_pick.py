@@ -230,7 +230,7 @@ def test_a_prefix_is_on_every_key(world: World) -> None:
 
 def test_putting_calls_one_sleeper_and_no_more(world: World) -> None:
     for number in range(3):
-        world.redis.eval(PUT.text, 2, "first", wake_key("first"), f"m{number}", WAKE_MS)  # type: ignore[arg-type]
+        world.redis.eval(PUT.text, 2, "first", wake_key("first"), f"m{number}")  # type: ignore[arg-type]
     assert world.redis.lrange("first", 0, -1) == [b"m2", b"m1", b"m0"]
     assert world.redis.llen(wake_key("first")) == 1
     assert 0 < int(world.redis.pttl(wake_key("first"))) <= WAKE_MS  # type: ignore[arg-type]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +20,7 @@ from scheduler.redis.coalescing import Protocol
 from tasks.coalescing.coalescer import coalescer_of
 from tasks.engines import EmbeddedValkey, wipe
 from tasks.engines.folders import make_home
+from tests.support import celery_worker
 from tests.support.coalescing_app import SHELF, Stage, build
 from tests.support.eventually import eventually
 
@@ -45,18 +44,10 @@ def valkey(folder: Path, *, durable: bool = False) -> Iterator[EmbeddedValkey]:
 
 
 @dataclass
-class Worker:
-    """A Celery worker in a process group of its own."""
+class Worker(celery_worker.Worker):
+    """One whose slots can all be taken."""
 
-    name: str
-    process: subprocess.Popen[bytes]
     slots: int
-
-    def kill(self) -> None:
-        """All of it, at once: nobody of it says or returns anything any more."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
 
 
 @dataclass
@@ -139,9 +130,7 @@ class Lab:
         eventually(lambda: not self.protocol_keys(), "every trace of the runs is gone", within_s=10)
 
     def close(self) -> None:
-        # A result that is collected when its server is gone says so in somebody else's test.
-        self.app.backend.result_consumer.stop()
-        self.app.backend.remove_pending_result = lambda result: result
+        celery_worker.forget_results(self.app)
         for worker in self.workers:
             worker.kill()
         self.app.close()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,6 +16,7 @@ import redis
 from celery import Celery
 
 from tasks.engines.launch import launch
+from tests.support import celery_worker
 from tests.support.eventually import eventually
 from tests.support.queue_app import ARGUMENTS, LATER, URGENT, Stage, build
 
@@ -26,11 +25,9 @@ _numbers = itertools.count()
 
 
 @dataclass
-class Worker:
-    """A Celery worker in a process group of its own."""
+class Worker(celery_worker.Worker):
+    """One that writes a log."""
 
-    name: str
-    process: subprocess.Popen[bytes]
     log: Path
 
     @property
@@ -41,12 +38,6 @@ class Worker:
         """Signal the main process alone, and wait for its end."""
         self.process.send_signal(how)
         return self.process.wait(WAIT_S)
-
-    def kill(self) -> None:
-        """All of it, at once: nobody of it says or returns anything any more."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
 
 
 @dataclass
@@ -128,10 +119,8 @@ class Lab:
         )
 
     def close(self) -> None:
-        # A result that is collected when its server is gone says so in somebody else's test.
         if self.app.conf.result_backend:
-            self.app.backend.result_consumer.stop()
-            self.app.backend.remove_pending_result = lambda result: result
+            celery_worker.forget_results(self.app)
         for worker in self.workers:
             worker.kill()
         self.app.close()

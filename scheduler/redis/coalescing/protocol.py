@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from scheduler.redis.coalescing.calls import PackedCall
+from scheduler.redis.lua import constants
 from scheduler.redis.queues.keys import WAKE_KEY
 
 if TYPE_CHECKING:
@@ -166,13 +167,7 @@ class Protocol:
         self._keys = [f"{prefix}{_TAG}{name}" for name in _NAMES] + [prefix + held_index]
         self._lease_ms = round(lease_s * 1000)
         texts = script_texts() if texts is None else texts
-        constants = {
-            "PREFIX": _lua_text(prefix),
-            "WAKE": _lua_text(WAKE_KEY),
-            "FOLLOWERS_MAX": followers_max,
-            "LOOK_MS": round(look_s * 1000),
-        }
-        head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
+        head = constants(PREFIX=prefix, WAKE=WAKE_KEY, FOLLOWERS_MAX=followers_max, LOOK_MS=round(look_s * 1000))
         self._scripts = {
             name: client.register_script(head + "".join(texts[part] for part in parts))
             for name, parts in _SCRIPTS.items()
@@ -297,11 +292,6 @@ def script_texts() -> dict[str, str]:
     return {
         name: (_HERE / f"{name}.lua").read_text(encoding="utf-8") for name in sorted(set().union(*_SCRIPTS.values()))
     }
-
-
-def _lua_text(text: str) -> str:
-    """As a constant of a script, whatever it is made of."""
-    return '"' + "".join(f"\\{byte:03}" for byte in text.encode()) + '"'
 
 
 def _pairs(flat: Iterable[str]) -> tuple[Follower, ...]:

@@ -11,16 +11,15 @@
 -- ARGV  1 number of queues n  2 number of classes m
 --       for each queue  its name, its class (1 is the best), '1' to record what is taken of it
 --       for each class  its name, bound in ms, reserve
---       then  now in ms, the most messages to take, the number of this call or 0, the ms for which a wake-up is kept
+--       then  now in ms, the most messages to take, the number of this call or 0
 -- Reply 1 when messages are left, 0 when not; then for each one taken the number of its queue, its tag and itself.
 -- O(queues + messages taken).
 local n, m = tonumber(ARGV[1]), tonumber(ARGV[2])
 local HELD, INDEX, POLICY = KEYS[2 * n + 1], KEYS[2 * n + 2], KEYS[2 * n + 3]
 local CREDIT, COUNTS, REFUSED, HANDED = KEYS[2 * n + 4], KEYS[2 * n + 5], KEYS[2 * n + 6], KEYS[2 * n + 7]
-local now, most, call, wake_ms = tonumber(ARGV[#ARGV - 3]), tonumber(ARGV[#ARGV - 2]), ARGV[#ARGV - 1], ARGV[#ARGV]
+local now, most, call = tonumber(ARGV[#ARGV - 2]), tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
 
-local REFUSED_MOST = 1000
-local NO_BOUND = 2 ^ 53
+local HEAD = '{"' .. STAMP .. '": '
 local HANDED_TTL_S = 600 -- who was cut off asks as soon as it is connected again
 local CREDIT_TTL_S = 3600 -- workers of other queues than before leave theirs behind
 
@@ -33,7 +32,7 @@ local function class_of(queue) return tonumber(ARGV[3 * queue + 1]) end
 
 -- Who stamps nothing has a message's age counted from when its queue was first seen with such a message, until it is empty.
 local function age(queue, message)
-    local at = string.match(message, '^{"stoker%-at": (%d+)')
+    local at = string.sub(message, 1, #HEAD) == HEAD and string.match(message, '^%d+', #HEAD + 1)
     if at then return now - tonumber(at) end
     local field = name_of(queue) .. ' unstamped'
     redis.call('HSETNX', COUNTS, field, now)
@@ -170,11 +169,7 @@ end
 for queue = 1, n do
     if waited[queue] then
         reply[1] = 1
-        local wake = KEYS[n + queue]
-        if redis.call('EXISTS', wake) == 0 then
-            redis.call('LPUSH', wake, 1)
-            redis.call('PEXPIRE', wake, wake_ms)
-        end
+        call_for(KEYS[n + queue])
     end
 end
 return reply

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scheduler.redis.queues.keys import COUNTS_KEY, CREDIT_KEY, HANDED_KEY, POLICY_KEY, REFUSED_KEY, wake_key
+from scheduler.redis.lua import constants
+from scheduler.redis.queues.keys import (
+    COUNTS_KEY,
+    CREDIT_KEY,
+    HANDED_KEY,
+    POLICY_KEY,
+    REFUSED_KEY,
+    REFUSED_MOST,
+    STAMP,
+    wake_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +26,11 @@ if TYPE_CHECKING:
 
 # A wake-up that nobody comes for (the queue of a reply that was not waited for) does not stay for ever.
 WAKE_MS: Final = 60_000
-_FOREVER_MS: Final = 2**53
+# Of queues that are in no class.
+NO_BOUND_MS: Final = 2**53
+
+
+_CALL: Final = "_call.lua"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +43,8 @@ class Script:
     @classmethod
     def of(cls, name: str) -> Script:
         """The one in this room."""
-        text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+        head = constants(STAMP=STAMP, REFUSED_MOST=REFUSED_MOST, NO_BOUND=NO_BOUND_MS, WAKE_MS=WAKE_MS)
+        text = head + "".join(files(__package__).joinpath(part).read_text(encoding="utf-8") for part in (_CALL, name))
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -77,12 +92,12 @@ class Picking:
             len(ranked) + len(others),
             *(part for queue in queues for part in (queue, ranks[queue], "0" if queue in unrecorded else "1")),
             *(part for kind in ranked for part in (kind.name, round(kind.bound_s * 1000), kind.reserve)),
-            *(part for queue in others for part in (queue, _FOREVER_MS, 0)),
+            *(part for queue in others for part in (queue, NO_BOUND_MS, 0)),
         )
 
     def arguments(self, now_ms: int, most: int, call: int = 0) -> tuple[str | int | float, ...]:
         """What follows the digest in EVALSHA."""
-        return (len(self._keys), *self._keys, *self._args, now_ms, most, call, WAKE_MS)
+        return (len(self._keys), *self._keys, *self._args, now_ms, most, call)
 
     def read(self, reply: Sequence[bytes]) -> tuple[list[Picked], bool]:
         """The messages that were taken, and whether some are left."""
