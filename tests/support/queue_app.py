@@ -77,6 +77,10 @@ def build(broker: str, stage_url: str, *, stock: bool = False, conf: dict[str, A
     )
     for name, value in {"broker_transport_options": {}, **(conf or {})}.items():
         app.conf[name] = {**options, **value} if name == "broker_transport_options" else value
+    if app.conf.worker_disable_prefetch:
+        from tasks.bootsteps import TellWhenFree  # noqa: PLC0415 - brings much of the product along
+
+        app.steps["worker"].add(TellWhenFree)
     stage = Stage(stage_url)
 
     def act(self: Task, key: str, n: int = 0, *, hold: bool = False) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -94,6 +95,15 @@ def test_a_reader_holds_no_more_than_it_may(connect: Connect, store: redis.Redis
     greedy = Reader(connect(), URGENT, prefetch=100)
     greedy.connection.drain_events(timeout=WITHIN_S)
     assert len(greedy.got) == MOST_AT_ONCE
+
+
+def test_a_wait_is_no_longer_than_it_was_to_be(connect: Connect) -> None:
+    """Two blocking commands end within it, and none of them begins it anew."""
+    reader = Reader(connect(sleep_s=1), URGENT)
+    began_s = time.monotonic()
+    with pytest.raises(TimeoutError):
+        reader.connection.drain_events(timeout=1.1)
+    assert 1.1 <= time.monotonic() - began_s < 1.9
 
 
 def test_who_has_no_limit_is_given_one_message_an_event(connect: Connect) -> None:

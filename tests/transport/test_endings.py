@@ -132,6 +132,13 @@ def test_without_prefetch_a_worker_holds_what_it_runs(fresh: Lab, key: str, pool
     fresh.stage.hear("ends", key, 6)
 
 
+def test_without_prefetch_a_thread_that_has_ended_its_task_has_the_next_at_once(fresh: Lab, key: str) -> None:
+    """If it told nobody, the event loop would find out two or three times a second."""
+    fresh.joined("threads", 1, worker_disable_prefetch=True)
+    fresh.send("early", key, *range(100))
+    eventually(lambda: len(fresh.stage.said("ends", key)) == 100, "all have run", within_s=12)
+
+
 def test_a_worker_and_a_publisher_of_stock_kombu_share_the_queues(fresh: Lab, broker: Broker, key: str) -> None:
     ours, stock = fresh.start("prefork"), fresh.start("prefork", stock=True)
     fresh.until_ready(ours, stock)
