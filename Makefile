@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ONLY ?=
 
-.PHONY: help demo up test lint format bench clean
+.PHONY: help demo up test lint format bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ format: $(INSTALLED) ## put the style right
 
 bench: $(INSTALLED) ## measure; ONLY=claim for one of them
 	$(BIN)/python -m bench $(ONLY)
+
+docs: $(INSTALLED) ## draw docs/states.md from the tables of transitions
+	$(BIN)/python -m tests.support.states_page
 
 clean: ## remove the environment and the caches; the state in .stoker stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""The page of invariants has all of them, and names tests that exist and constraints that the tables have."""
+"""Pages say what is so: invariants name tests and constraints that exist, states are the tables', links lead somewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from scheduler.store.schema import metadata
+from tests.support import states_page
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "invariants.md").read_text()
 SECTIONS = {part.split(":", 1)[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
 NAMED_TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 NAMED_FILES = sorted(set(re.findall(r"`((?:config|scheduler|tasks|demo|tests)/[\w/]+\.(?:py|sql|lua))", PAGE)))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 CLOCK = re.compile(r"datetime\.now|utcnow|time\.time\(|time_ns\(|date\.today")
 
 
@@ -55,3 +59,23 @@ def test_the_constraints_it_names_are_those_of_the_tables() -> None:
 def test_only_the_database_tells_the_time_of_what_is_stored() -> None:
     for path in (ROOT / "scheduler").rglob("*.py"):
         assert not CLOCK.search(path.read_text()), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = _FENCED.sub("", page.read_text())
+    for target in _LINK.findall(text):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of its headings."""
+    headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", page.read_text()), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_states_are_drawn_as_the_tables_say() -> None:
+    assert states_page.PAGE.read_text() == states_page.page(), "make docs"
