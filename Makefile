@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ONLY ?=
 
-.PHONY: help demo up test lint format bench docs clean
+.PHONY: help demo up test lint format bench docs picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: $(INSTALLED) ## measure; ONLY=claim for one of them
 
 docs: $(INSTALLED) ## draw docs/states.md from the tables of transitions
 	$(BIN)/python -m tests.support.states_page
+
+picture: $(INSTALLED) ## take docs/pictures/report.png from the last demo's report; needs Chromium
+	$(BIN)/python docs/pictures/take.py demo-report.html docs/pictures/report.png
 
 clean: ## remove the environment and the caches; the state in .stoker stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -71,6 +71,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(there), target
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = set(_LINK.findall(index.read_text()))
+    assert {page.name for page in index.parent.glob("*.md")} - {index.name} <= linked
+
+
 def anchors(page: Path) -> set[str]:
     """What GitHub makes of its headings."""
     headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", page.read_text()), flags=re.MULTILINE)
