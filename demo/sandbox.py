@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from config.settings import Settings, load
 from demo.doors import PROFILE
 from scheduler.errors import Permanent
-from tasks.engines.folders import locked_at_once, make_folder
+from tasks.engines.folders import home_mode, locked_at_once, make_folder
 from tasks.services import FLOWER_ADDRESS
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def alone(settings: Settings) -> Iterator[None]:
         Permanent: another one runs.
     """
     state = settings.locations.state_dir
-    make_folder(state.parent)
+    # As root PostgreSQL runs as somebody else, who has to pass it.
+    make_folder(state.parent, home_mode())
     with locked_at_once(state.with_name(state.name + ".lock")) as held:
         if not held:
             what = f"a demo runs on {state} already"
