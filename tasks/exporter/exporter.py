@@ -11,6 +11,7 @@ from scheduler.store.database import Database
 from tasks.exporter.listener import Listener
 from tasks.exporter.looks import ANSWER_S, Looks
 from tasks.exporter.server import Server
+from tasks.exporter.spawns import Spawns
 from tasks.exporter.waits import Waits
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Exporter:
         self._listener = Listener(app, waits.hear)
         self._client = connect(settings.redis_client_url, ANSWER_S, retry=at_once())
         self._db = Database(settings.database_dsn, connections=2, timeout_s=ANSWER_S)
-        registry.register(Looks(self._client, self._db, settings.all_queues, self._listener.is_listening))
+        spawns = Spawns(registry)
+        registry.register(Looks(self._client, self._db, settings.all_queues, self._listener.is_listening, spawns))
         wanted = settings.exporter.port if port is None else port
         self._server = Server(str(settings.exporter.address), wanted, registry, self._listener.is_alive)
 

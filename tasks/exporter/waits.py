@@ -27,7 +27,7 @@ class Waits:
         self._tasks, self._queues = frozenset(tasks), frozenset(queues)
         by_queue, by_task = ["queue"], ["task", "queue"]
         self._waited = Histogram(
-            "stoker_task_wait_seconds",
+            "stoker_queue_wait_seconds",
             "From a task's publication, or when it was due, to its start.",
             by_queue,
             buckets=_EDGES_S,

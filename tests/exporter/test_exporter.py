@@ -76,8 +76,10 @@ def test_a_start_is_counted_by_task_and_queue(counted: tuple[Waits, Callable[[],
     waits.hear({**START, "wait_s": 1.0, "lane_wait_s": 0.0, "defers": 0, "folded": 0})
     found, labels = read(), {"task": "step.mesh", "queue": "background"}
     assert [of(found, f"stoker_task_{what}_total", **labels) for what in ("starts", "folds", "defers")] == [2, 3, 2]
-    assert of(found, "stoker_task_wait_seconds_sum", queue="background") == 3.0
-    assert of(found, "stoker_task_wait_seconds_bucket", queue="background", le="1.0") == 1, "an edge is a queue's bound"
+    assert of(found, "stoker_queue_wait_seconds_sum", queue="background") == 3.0
+    assert of(found, "stoker_queue_wait_seconds_bucket", queue="background", le="1.0") == 1, (
+        "an edge is a queue's bound"
+    )
     assert of(found, "stoker_task_lane_wait_seconds_count", queue="background") == 1, "one of them waited for its lane"
     assert not [name for name, _ in found if name.endswith("_created")]
 
@@ -85,7 +87,7 @@ def test_a_start_is_counted_by_task_and_queue(counted: tuple[Waits, Callable[[],
 def test_a_wait_that_nobody_knows_is_no_wait_of_0(counted: tuple[Waits, Callable[[], Series]]) -> None:
     waits, read = counted
     waits.hear({**START, "wait_s": None})
-    assert of(read(), "stoker_task_wait_seconds_count", queue="background") is None
+    assert of(read(), "stoker_queue_wait_seconds_count", queue="background") is None
     assert of(read(), "stoker_task_starts_total", task="step.mesh", queue="background") == 1
 
 
@@ -130,7 +132,10 @@ def test_queues_are_told_as_they_are_with_what_holds_for_them(
         found = series(generate_latest(registry).decode())
     assert of(found, "stoker_queue_depth", queue="background") == 2
     assert 6 <= (of(found, "stoker_queue_oldest_seconds", queue="background") or 0) < 30
-    counters = [of(found, f"stoker_queue_{what}_total", queue="background") for what in ("taken", "late", "reserved")]
+    counters = [
+        of(found, f"stoker_{what}_total", queue="background")
+        for what in ("queue_taken", "staleness_violations", "queue_reserved")
+    ]
     assert counters == [9, 4, 2]
     for queue in ("background", "background@node1"):
         assert of(found, "stoker_queue_bound_seconds", queue=queue) == 9.0
