@@ -247,7 +247,7 @@ def test_events_rows_and_a_scrape_tell_the_same_of_operations_that_fold_and_park
         assert since(before, after, "stoker_task_defers_total", **labels) == sum(run["defers"] for run in alike)
     for queue in {run["queue"] for run in runs}:
         alike = [run for run in runs if run["queue"] == queue]
-        waited = since(before, after, "stoker_task_wait_seconds_sum", queue=queue)
+        waited = since(before, after, "stoker_queue_wait_seconds_sum", queue=queue)
         assert waited == pytest.approx(sum(run["wait_s"] for run in alike))
         lane_waited = since(before, after, "stoker_task_lane_wait_seconds_sum", queue=queue)
         assert lane_waited == pytest.approx(sum(run["lane_wait_s"] for run in alike))
