@@ -43,6 +43,18 @@ def exporter(
 
 
 @app.command()
+def top(
+    once: Annotated[bool, typer.Option(help="Print it once, and end.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pool, queues, operations and the latest events on one screen, until Ctrl-C. --json prints it once."""
+    from tasks.cli.top import watch  # noqa: PLC0415 - as in `up`
+    from tasks.context import current  # noqa: PLC0415
+
+    watch(current(), once=once, as_json=as_json)
+
+
+@app.command()
 def migrate(as_json: JsonFlag = False) -> None:
     """Bring the database to this version and carry the settings into it."""
     from tasks.context import current  # noqa: PLC0415 - as in `up`
