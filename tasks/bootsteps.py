@@ -17,12 +17,13 @@ log = structlog.get_logger(__name__)
 
 
 class CheckEngines(bootsteps.Step):
-    """Ends the worker before it takes a message, if its Redis may evict queued work or an engine is too old."""
+    """Ends the worker before it takes a message, if its Redis may evict queued work, or an engine or the tables are too old."""
 
     def create(self, parent: Any) -> None:  # noqa: ARG002, ANN401 - Celery's worker controller
         """Before any part of the worker starts."""
         try:
             current().check_engines()
+            current().check_schema()
         except Temporary as error:
             log.warning("engines not checked; the worker waits for them", error=str(error))
         except Permanent as error:

@@ -15,7 +15,7 @@ from config.settings import Settings, load
 from scheduler.errors import Temporary
 from scheduler.redis.connection import connect
 from scheduler.redis.hints import Hints
-from scheduler.store import launches
+from scheduler.store import launches, revision
 from scheduler.store.database import Database
 from scheduler.store.networks import Underlay
 from scheduler.store.sync import apply_settings
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from scheduler.store.migrate import Migrated
     from scheduler.store.slots import Slot
     from tasks.launchers.base import Launcher
     from tasks.network import Driver
@@ -126,13 +127,28 @@ class Context:
             ) from error
         self.db.transaction(check_postgres)
 
-    def prepare(self) -> None:
-        """Check the engines, bring the database to this version and carry the settings into it."""
+    def check_schema(self) -> None:
+        """Refuse to work on tables of an earlier version; those of a later one are no fault, but worth a word.
+
+        Raises:
+            Permanent: `stoker migrate` has not been run since this version came.
+            Temporary: PostgreSQL does not answer.
+        """
+        found = self.db.transaction(revision.revision)
+        revision.check_not_older(found)
+        if revision.is_newer(found):
+            log.warning(
+                "the tables are of a later version; exchange this service soon", found=found, own=revision.NEWEST
+            )
+
+    def prepare(self) -> Migrated:
+        """Check the engines, bring the database to this version and carry the settings into it; from which revision to which."""
         self.check_engines()
         from scheduler.store.migrate import migrate  # noqa: PLC0415 - SQLAlchemy and Alembic cost every other start a second
 
-        migrate(self.settings.database_dsn)
+        migrated = migrate(self.settings.database_dsn)
         apply_settings(self.db, self.settings)
+        return migrated
 
     def request_reconcile(self, profile: str) -> None:
         """Ask for a reconcile of the profile; it folds into one that is queued and has not begun (I7)."""

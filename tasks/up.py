@@ -70,7 +70,7 @@ class Stack:
         self,
         settings: Settings,
         *,
-        prepare: Callable[[], None],
+        prepare: Callable[[], object],
         on_stop: Callable[[], None],
         services: Sequence[Service] | None = None,
         ping: Ping | None = None,
@@ -173,7 +173,7 @@ class Stack:
 def run_stack(
     settings: Settings,
     *,
-    prepare: Callable[[], None],
+    prepare: Callable[[], object],
     on_stop: Callable[[], None],
     services: Sequence[Service] | None = None,
     say: Say = typer.echo,

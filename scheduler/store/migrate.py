@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 
 from scheduler.core import operations, states
+from scheduler.store.revision import check_not_newer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -24,16 +27,33 @@ def sqlalchemy_url(dsn: str) -> sa.URL:
     return sa.make_url(dsn).set(drivername="postgresql+psycopg")
 
 
-def migrate(dsn: str, revision: str = "head") -> None:
-    """Upgrade the tables and replace the functions, in one transaction under one lock. Up to date already: nothing changes."""
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """From which revision to which; None: there were no tables. Equal when there was nothing to change."""
+
+    before: str | None
+    after: str | None
+
+
+def migrate(dsn: str, to: str = "head") -> Migrated:
+    """Upgrade the tables and replace the functions, in one transaction under one lock. Up to date already: nothing changes.
+
+    Raises:
+        Permanent: a later version has migrated the database. Nothing is changed.
+    """
     engine = sa.create_engine(sqlalchemy_url(dsn), poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        command.upgrade(alembic_config(connection), revision)
-        if revision == "head":
-            for text in functions():
-                connection.exec_driver_sql(text)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            before = _revision(connection)
+            check_not_newer(before)
+            command.upgrade(alembic_config(connection), to)
+            if to == "head":
+                for text in functions():
+                    connection.exec_driver_sql(text)
+            return Migrated(before, _revision(connection))
+    finally:
+        engine.dispose()
 
 
 def alembic_config(connection: sa.Connection) -> Config:
@@ -51,6 +71,10 @@ def functions() -> list[str]:
     for name, pairs in tables.items():
         texts = [text.replace(name, pairs) for text in texts]
     return [text.replace("%", "%%") for text in texts]
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _pairs(transitions: Mapping[Any, Collection[Any]]) -> str:

@@ -15,7 +15,7 @@ from config.ladder import broken_rungs
 from config.settings import Settings, load, python_command
 from scheduler.redis.connection import connect
 from scheduler.redis.queues import policy
-from scheduler.store import queues
+from scheduler.store import queues, revision
 from scheduler.store.database import Database
 from scheduler.store.migrate import sqlalchemy_url
 from scheduler.store.schema import metadata
@@ -98,7 +98,10 @@ def _schema(settings: Settings) -> str:
     if missing:
         what = f"tables missing: {', '.join(sorted(missing))}"
         raise LookupError(what)
-    return f"{len(metadata.tables)} tables"
+    with psycopg.connect(settings.database_dsn, connect_timeout=3) as connection:
+        found = revision.revision(connection)
+    revision.check_not_older(found)
+    return f"{len(metadata.tables)} tables, revision {found}"
 
 
 def _redis(settings: Settings) -> str:

@@ -55,15 +55,33 @@ def top(
 
 
 @app.command()
-def migrate(as_json: JsonFlag = False) -> None:
+def migrate(
+    check: Annotated[bool, typer.Option(help="Change nothing; exit 1 if the database is not of this version.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Bring the database to this version and carry the settings into it."""
-    from tasks.context import current  # noqa: PLC0415 - as in `up`
+    from scheduler.store import revision  # noqa: PLC0415 - as in `up`
+    from tasks.context import current  # noqa: PLC0415
 
-    current().prepare()
+    if check:
+        found = current().db.transaction(revision.revision)
+        if as_json:
+            print_json({"found": found, "expected": revision.NEWEST, "is_current": found == revision.NEWEST})
+        else:
+            console.print(f"the tables are at revision {found or '(none)'}; this version is made for {revision.NEWEST}")
+        raise typer.Exit(0 if found == revision.NEWEST else 1)
+    migrated = current().prepare()
     if as_json:
-        print_json({"migrated": True})
+        print_json({"migrated": True, "before": migrated.before, "after": migrated.after})
+    elif migrated.before == migrated.after:
+        console.print(
+            f"the tables are at revision {migrated.after} already; profiles and tenants are those of the settings"
+        )
     else:
-        console.print("[green]migrated[/]; profiles and tenants are those of the settings")
+        console.print(
+            f"[green]migrated[/] from {migrated.before or 'nothing'} to revision {migrated.after}; "
+            "profiles and tenants are those of the settings"
+        )
 
 
 @app.command()
