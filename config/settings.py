@@ -7,7 +7,7 @@ import sys
 from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -142,6 +142,12 @@ class Exporter(Frozen):
     address: IPv4Address = IPv4Address("127.0.0.1")
 
 
+class Logs(Frozen):
+    """How log lines are written."""
+
+    format: Literal["console", "json"] = "console"  # json: one object a line, Celery's own lines too
+
+
 class Settings(BaseSettings):
     """Everything an operator sets. Frozen; built by `load`, which checks the whole before anything starts."""
 
@@ -169,6 +175,7 @@ class Settings(BaseSettings):
     launcher: Launcher = Launcher()
     flower: Flower = Flower()
     exporter: Exporter = Exporter()
+    logs: Logs = Logs()
     # Not a default to be filled up: nodes that are named stand alone.
     network: Network = Field(default_factory=Network)
     operations: Operations = Operations()

@@ -84,8 +84,9 @@ def make_app(name: str, settings: Settings, **options: Any) -> Celery:  # noqa: 
     return made
 
 
-configure_logs()
+_settings = load()
+configure_logs(_settings.logs.format)
 app = make_app(
-    "stoker", load(), include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"]
+    "stoker", _settings, include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"]
 )
 app.steps["worker"].update({CheckEngines, KeeperStep, TellWhenFree})

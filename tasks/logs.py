@@ -1,19 +1,101 @@
-"""Log lines: an event and its facts, through the standard library, so that Celery's own handlers and levels apply."""
+"""Log lines: an event and its facts, through the standard library, so that Celery's own handlers and levels apply.
+
+Whatever the form: no secret is in them. What comes from a library (Celery, kombu, redis-py) is written in the same form.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING, Any, Final, Literal
+
 import structlog
+from celery import signals
+from celery._state import get_current_task
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Mapping, MutableMapping
+
+    from structlog.typing import Processor
+
+HIDDEN: Final = "[hidden]"
+_SECRET_KEYS: Final = re.compile(r"password|passwd|secret|token|activation_key|authorization", re.IGNORECASE)
+_PASSWORD_IN_URL: Final = re.compile(r"(?P<before>\w+://[^\s:/@]*:)[^\s/@]+(?=@)")
 
 
-def configure_logs() -> None:
-    """Have structlog render each event as `event key=value ...` into the logger of its module."""
+def configure_logs(form: Literal["console", "json"] = "console") -> None:
+    """Have structlog render each event as `event key=value ...` into the logger of its module, or all lines be JSON."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["event"]),
+            hide_secrets,
+            # Rendered by the handler, together with the lines of libraries.
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+            if form == "json"
+            else structlog.processors.KeyValueRenderer(key_order=["event"]),
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    if form == "json":
+        # Celery makes the handlers of its processes, and tells when they are there.
+        for made in (signals.after_setup_logger, signals.after_setup_task_logger):
+            made.connect(_write_json, dispatch_uid="stoker-json", weak=False)
+
+
+def json_formatter() -> structlog.stdlib.ProcessorFormatter:
+    """One JSON object a line, whoever wrote it: at, level, logger, event, its facts, and the task in which it was written."""
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        add_task,
+    ]
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[
+            *shared,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            hide_secrets,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    )
+
+
+def add_task(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+    """The task that runs in this thread; `root_id` is that of the first of all that it follows from."""
+    task = get_current_task()
+    if task is not None and task.request.id:
+        event.setdefault("task", task.name)
+        event.setdefault("task_id", task.request.id)
+        event.setdefault("root_id", task.request.root_id)
+    return event
+
+
+def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+    """What is called by the name of a secret, and passwords in URLs, wherever they stand."""
+    for key, value in event.items():
+        if not key.startswith("_"):  # structlog's own
+            event[key] = HIDDEN if _SECRET_KEYS.search(key) else _without_secrets(value)
+    return event
+
+
+def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - any fact
+    match value:
+        case str():
+            return _PASSWORD_IN_URL.sub(rf"\g<before>{HIDDEN}", value)
+        case dict():
+            return {
+                key: HIDDEN if _SECRET_KEYS.search(str(key)) else _without_secrets(part) for key, part in value.items()
+            }
+        case list() | tuple():
+            return [_without_secrets(part) for part in value]
+        case _:
+            return value
+
+
+def _write_json(logger: logging.Logger, **_: Mapping[str, Any]) -> None:
+    for handler in logger.handlers:
+        handler.setFormatter(json_formatter())
