@@ -130,9 +130,11 @@ class Launcher(Frozen):
 
 
 class Flower(Frozen):
-    """The web view of the Celery workers."""
+    """The web view of the Celery workers. Who knows its password may run, revoke and shut down whatever it shows."""
 
     port: int = Field(default=5555, ge=0, le=_LAST_PORT)
+    address: IPv4Address = IPv4Address("127.0.0.1")
+    url_prefix: str = Field(default="", pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$")  # behind a proxy
 
 
 class Exporter(Frozen):

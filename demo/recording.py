@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from config.flower_files import FLOWER_USER, password_file
 from demo.dataset import ensure_dataset
 from demo.doors import PROFILE
 from demo.journal import TimedDatabase
@@ -25,7 +26,7 @@ from demo.tenant import Stage
 from tasks.context import Context
 from tasks.draining import empty_pool
 from tasks.engines import wipe
-from tasks.services import FLOWER_ADDRESS, FLOWER_USER, flower_password_file, services
+from tasks.services import FLOWER_ADDRESS, services
 from tasks.up import Stack
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def record(settings: Settings, ground: Ground, screen: Screen, journal: Journal)
         kind = settings.profiles[PROFILE]
         with signals.leaving(), Sampler(settings.database_dsn, kind.name, journal, screen.show) as sampler:
             screen.note(f"Flower: http://{FLOWER_ADDRESS}:{settings.flower.port} as user {FLOWER_USER},")
-            screen.note(f"  password in {flower_password_file(settings.locations)}, while this runs")
+            screen.note(f"  password in {password_file(settings.locations)}, while this runs")
             screen.note(ground.words)
             stack.wait_ready(READY_S_MAX)
             network = play_networks(context, ground, site, stage.over, screen.phase)

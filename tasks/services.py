@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-    from config.locations import Locations
     from config.settings import Settings
 
-FLOWER_USER: Final = "stoker"
+FLOWER_CONFIG: Final = Path(config.__file__).with_name("flowerconfig.py")
 FLOWER_ADDRESS: Final = "127.0.0.1"
 COMPANION_GRACE_S: Final = 10.0
 
@@ -75,38 +74,15 @@ def services(settings: Settings) -> list[Service]:
             "flower",
             _celery(
                 "flower",
-                f"--address={FLOWER_ADDRESS}",
+                f"--address={settings.flower.address}",
                 f"--port={settings.flower.port}",
-                # The password is in this file: arguments and environments can be read in the process table.
-                f"--conf={flower_config(settings.locations)}",
+                # It reads the password from a file: arguments and environments can be read in the process table.
+                f"--conf={FLOWER_CONFIG}",
             ),
             env,
         ),
         Service("exporter", _stoker("exporter", f"--port={settings.exporter.port}"), env),
     ]
-
-
-def flower_password_file(locations: Locations) -> Path:
-    """Where the password of Flower's user `stoker` stands."""
-    return locations.state_dir / "flower-password"
-
-
-def flower_config(locations: Locations) -> Path:
-    """Where Flower's own configuration stands."""
-    return locations.run / "flower.py"
-
-
-def write_flower_config(locations: Locations) -> None:
-    """Write Flower's configuration, and a new password unless there is one; both readable by this user alone."""
-    password = flower_password_file(locations)
-    if not password.exists():
-        _write_private(password, secrets.token_urlsafe(24) + "\n")
-    _write_private(
-        flower_config(locations),
-        "from pathlib import Path\n"
-        f"basic_auth = [{FLOWER_USER + ':'!r} + Path({str(password)!r}).read_text(encoding='ascii').strip()]\n"
-        f"cookie_secret = {secrets.token_urlsafe(32)!r}\n",
-    )
 
 
 def _worker(name: str, role: Role, env: Mapping[str, str], grace_s: float) -> Service:
@@ -142,11 +118,3 @@ def _environment(settings: Settings) -> dict[str, str]:
         "STOKER_REDIS_URL": settings.redis_url,
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _write_private(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(text)
-    new.replace(path)

@@ -16,17 +16,12 @@ import typer
 from celery import Celery, current_app
 from kombu.exceptions import OperationalError
 
+from config.flower_files import FLOWER_USER, FlowerFileError, password_file, secret
 from scheduler.errors import Permanent, Temporary
 from tasks.engines import Engines
 from tasks.engines.folders import locked_at_once, make_home
 from tasks.engines.launch import tail
-from tasks.services import (
-    FLOWER_ADDRESS,
-    FLOWER_USER,
-    Service,
-    flower_password_file,
-    write_flower_config,
-)
+from tasks.services import Service
 from tasks.services import services as default_services
 from tasks.supervisor import RestartPolicy, Say, Supervisor
 
@@ -102,7 +97,7 @@ class Stack:
             down.callback(self._supervisor.close)
             down.enter_context(self.engines)
             self._prepare()
-            write_flower_config(self.settings.locations)
+            _flower_password(self.settings)
             down.callback(self._on_stop)
             self._supervisor.start()
             down.callback(self._supervisor.stop)
@@ -170,6 +165,14 @@ class Stack:
         return "".join(f"this at the end of {log}:\n{tail(log)}\n" for log in logs)
 
 
+def _flower_password(settings: Settings) -> None:
+    """Made before Flower starts, so that whoever brings it up is told where it is, or what is wrong with it."""
+    try:
+        secret(password_file(settings.locations))
+    except FlowerFileError as error:
+        raise Permanent("Flower's password", remedy=str(error)) from error
+
+
 def run_stack(
     settings: Settings,
     *,
@@ -188,8 +191,8 @@ def run_stack(
     stack = Stack(settings, prepare=prepare, on_stop=on_stop, services=services, say=say)
     with _interruptible(stack, say), stack:
         if services is None:
-            say(f"Flower: http://{FLOWER_ADDRESS}:{settings.flower.port} as user {FLOWER_USER}, ")
-            say(f"  its password is in {flower_password_file(settings.locations)}")
+            say(f"Flower: http://{settings.flower.address}:{settings.flower.port} as user {FLOWER_USER}, ")
+            say(f"  its password is in {password_file(settings.locations)}")
             say(f"metrics: http://{settings.exporter.address}:{settings.exporter.port}/metrics")
         say(f"logs: {settings.locations.logs}")
         try:

@@ -15,11 +15,12 @@ import psycopg
 import pytest
 import redis
 
+from config.flower_files import password_file
 from config.settings import Settings, load
 from scheduler.errors import Permanent, StokerError, Temporary
 from tasks.engines import wipe
 from tasks.engines.identity import ProcessIdentity
-from tasks.services import STOP_AFTER, STOP_FIRST, Service, flower_config, flower_password_file, services
+from tasks.services import STOP_AFTER, STOP_FIRST, Service, services
 from tasks.supervisor import RestartPolicy
 from tasks.up import Stack, run_stack
 
@@ -190,9 +191,8 @@ def test_the_default_services_show_no_secret(settings: Settings) -> None:
     told = {service.name: service for service in services(settings)}
     assert list(told) == ["control", "spawn", "user", "beat", "flower", "exporter"]
     with stack_of(settings, []):
-        password = flower_password_file(settings.locations)
+        password = password_file(settings.locations)
         assert password.stat().st_mode & 0o777 == 0o600
-        assert flower_config(settings.locations).stat().st_mode & 0o777 == 0o600
         secret = password.read_text().strip()
         assert len(secret) >= 32
     visible = [*told["flower"].argv, *told["flower"].env.values()]

@@ -22,10 +22,11 @@ import redis
 from celery.result import AsyncResult
 from celery.utils.nodenames import gethostname
 
+from config.flower_files import FLOWER_USER, password_file
 from config.names import CLAIM_TASK, RENEW_TASK
 from config.settings import Settings
 from scheduler.redis.connection import connect
-from tasks.services import FLOWER_ADDRESS, FLOWER_USER, Service, flower_password_file
+from tasks.services import FLOWER_ADDRESS, Service
 from tests.support import profiles
 from tests.support.deployment import Deployment, deployed
 from tests.support.eventually import eventually
@@ -42,7 +43,7 @@ class Flower:
 
     def __init__(self, settings: Settings) -> None:
         self._at = f"http://{FLOWER_ADDRESS}:{settings.flower.port}"
-        password = flower_password_file(settings.locations).read_text(encoding="ascii").strip()
+        password = password_file(settings.locations).read_text(encoding="ascii").strip()
         self._key = base64.b64encode(f"{FLOWER_USER}:{password}".encode()).decode()
 
     def page(self, path: str) -> str:

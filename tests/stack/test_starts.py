@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from config.flower_files import FLOWER_USER, password_file
 from config.names import OPERATION_QUEUES, OPERATION_SHOW_TASK, UPDATE_DNSMASQ_STEP, node_queue
 from config.settings import Settings
 from scheduler.core.operations import Place, RunState, task_id
 from scheduler.store import operations as store
 from scheduler.store.operations import Operation
 from tasks.coalescing.coalescer import coalescer_of
-from tasks.services import FLOWER_ADDRESS, FLOWER_USER, Service, flower_password_file
+from tasks.services import FLOWER_ADDRESS, Service
 from tasks.starts import EVENT
 from tests.support import profiles
 from tests.support.commands import here, words
@@ -84,7 +85,7 @@ class Told:
 
     def flower(self, path: str) -> str:
         settings = self.deployment.settings
-        password = flower_password_file(settings.locations).read_text(encoding="ascii").strip()
+        password = password_file(settings.locations).read_text(encoding="ascii").strip()
         request = urllib.request.Request(f"http://{FLOWER_ADDRESS}:{settings.flower.port}{path}")
         request.add_header("Authorization", "Basic " + b64encode(f"{FLOWER_USER}:{password}".encode()).decode())
         with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310 - our own

@@ -1,0 +1,45 @@
+"""Flower's configuration: `celery -A tasks flower --conf=config/flowerconfig.py`.
+
+What is given on the command line wins over it, and it over FLOWER_* variables, but for FLOWER_BASIC_AUTH.
+"""
+
+from __future__ import annotations
+
+import os
+
+from flower import urls
+from flower.api.tasks import TaskApply, TaskResult
+
+from config.flower_files import FLOWER_USER, FlowerFileError, cookie_file, password_file, secret
+from config.settings import SettingsError, load
+
+# Flower takes each name that is an option of its own, and leaves the others.
+try:
+    _settings = load()
+    # A container's entry point gives user and password, from a secret of its own.
+    _given = os.environ.get("FLOWER_BASIC_AUTH")
+    basic_auth = _given.split(",") if _given else [f"{FLOWER_USER}:{secret(password_file(_settings.locations))}"]
+    cookie_secret = secret(cookie_file(_settings.locations))
+except (FlowerFileError, SettingsError) as _error:
+    raise SystemExit(f"Flower: {_error}") from None
+
+address = str(_settings.flower.address)
+port = _settings.flower.port
+url_prefix = _settings.flower.url_prefix
+
+tasks_columns = "name,args,kwargs,worker,state,received,started,runtime"
+natural_time = True
+
+# Workers answer from a thread that shares its processor with 32 tasks; the default of 1 s misses one that is busy.
+inspect_timeout = 3_000.0
+# Worker names hold the host's, and a container's is new with each start.
+purge_offline_workers = 600
+# About 3 kB each, in memory alone; what was before stands in `stoker events` and `stoker op`.
+max_tasks = 20_000
+# Kept between starts it would be a pickle, which whoever writes to it can make run anything.
+persistent = False
+
+# A claim's result is the token by which its worker is used: Flower would read it from Redis for whoever asks.
+urls.handlers[:] = [
+    handler for handler in urls.handlers if not (isinstance(handler, tuple) and handler[1] in {TaskApply, TaskResult})
+]
