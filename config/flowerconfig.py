@@ -1,4 +1,4 @@
-"""Flower's configuration: `celery -A tasks flower --conf=config/flowerconfig.py`.
+"""Flower's configuration, which `celery -A tasks flower` finds by itself (FLOWER_CONF, set where the app is made).
 
 What is given on the command line wins over it, and it over FLOWER_* variables, but for FLOWER_BASIC_AUTH.
 """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from kombu import Exchange, Queue
 
+import config
 from config.names import OTHER_TASKS, SWEEP_TASK
 from config.queues import as_option
 from config.settings import Settings, load
@@ -17,6 +20,10 @@ from tasks.transport import register
 
 # Everything crosses the broker as JSON: a pickle is a program, and the broker is shared.
 _JSON = ["json"]
+
+# `celery -A tasks flower` looks for its configuration here, once this module is imported. With Flower's own defaults it would
+# listen on every address and ask nobody for a password.
+os.environ.setdefault("FLOWER_CONF", str(Path(config.__file__).with_name("flowerconfig.py")))
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-import config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from config.settings import Settings
 
-FLOWER_CONFIG: Final = Path(config.__file__).with_name("flowerconfig.py")
 FLOWER_ADDRESS: Final = "127.0.0.1"
 COMPANION_GRACE_S: Final = 10.0
 
@@ -70,17 +66,8 @@ def services(settings: Settings) -> list[Service]:
     return [
         *(_worker(name, role, env, settings.timeouts.shutdown_grace_s) for name, role in roles(settings).items()),
         Service("beat", _celery("beat", "-s", str(settings.locations.run / "beat-schedule")), env),
-        Service(
-            "flower",
-            _celery(
-                "flower",
-                f"--address={settings.flower.address}",
-                f"--port={settings.flower.port}",
-                # It reads the password from a file: arguments and environments can be read in the process table.
-                f"--conf={FLOWER_CONFIG}",
-            ),
-            env,
-        ),
+        # Its configuration reads the password from a file: arguments and environments can be read in the process table.
+        Service("flower", _celery("flower"), env),
         Service("exporter", _stoker("exporter", f"--port={settings.exporter.port}"), env),
     ]
 

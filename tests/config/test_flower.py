@@ -14,14 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import config
 from config.flower_files import FLOWER_USER, FlowerFileError, secret
 from tests.support import beside, profiles
 from tests.support.eventually import eventually
 
 PORT = 20_900 + beside.NUMBER
 PASSWORD = "correct-horse"  # noqa: S105 - a test's own
-CONFIG = Path(config.__file__).with_name("flowerconfig.py")
 
 
 def flower(folder: Path, password: Path) -> subprocess.Popen[str]:
@@ -34,8 +32,9 @@ def flower(folder: Path, password: Path) -> subprocess.Popen[str]:
         "STOKER_REDIS_URL": "redis://127.0.0.1:1/0",
         "STOKER_FLOWER_PASSWORD_FILE": str(password),
     }
-    argv = [sys.executable, "-m", "celery", "-A", "tasks", "flower", f"--conf={CONFIG}"]
-    return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # As from an installed wheel: nobody says where the configuration is, and no file of this folder is it.
+    argv = [sys.executable, "-m", "celery", "-A", "tasks", "flower"]
+    return subprocess.Popen(argv, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def status(path: str, password: str | None = None) -> int:
