@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from config.by_file import read_secret
+
 if TYPE_CHECKING:
     from config.locations import Locations
 
@@ -25,6 +27,17 @@ def password_file(locations: Locations) -> Path:
     """Where the password of Flower's user stands: where the environment says, else in the state folder."""
     given = os.environ.get(PASSWORD_FILE)
     return Path(given) if given else locations.state_dir / "flower-password"
+
+
+def password(locations: Locations) -> str:
+    """The password of Flower's user: what stands in the file that the environment names, else one of our own making.
+
+    Raises:
+        SecretFileError: the file that was named cannot be used.
+        FlowerFileError: our own cannot be.
+    """
+    given = os.environ.get(PASSWORD_FILE)
+    return read_secret(PASSWORD_FILE, Path(given)) if given else secret(password_file(locations))
 
 
 def cookie_file(locations: Locations) -> Path:

@@ -10,17 +10,18 @@ import os
 from flower import urls
 from flower.api.tasks import TaskApply, TaskResult
 
-from config.flower_files import FLOWER_USER, FlowerFileError, cookie_file, password_file, secret
+from config.by_file import SecretFileError
+from config.flower_files import FLOWER_USER, FlowerFileError, cookie_file, password, secret
 from config.settings import SettingsError, load
 
 # Flower takes each name that is an option of its own, and leaves the others.
 try:
     _settings = load()
-    # A container's entry point gives user and password, from a secret of its own.
+    # Users of one's own choice, by the variable that Flower itself knows.
     _given = os.environ.get("FLOWER_BASIC_AUTH")
-    basic_auth = _given.split(",") if _given else [f"{FLOWER_USER}:{secret(password_file(_settings.locations))}"]
+    basic_auth = _given.split(",") if _given else [f"{FLOWER_USER}:{password(_settings.locations)}"]
     cookie_secret = secret(cookie_file(_settings.locations))
-except (FlowerFileError, SettingsError) as _error:
+except (FlowerFileError, SecretFileError, SettingsError) as _error:
     raise SystemExit(f"Flower: {_error}") from None
 
 address = str(_settings.flower.address)

@@ -12,11 +12,13 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+from config.by_file import ENGINES, SecretFileError, engine_url
 from config.frozen import Frozen, refuse_unknown_keys
 from config.ladder import broken_leases, broken_rungs
 from config.locations import Locations
@@ -191,8 +193,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a .env file is no source: one place fewer to look
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over STOKER_* variables, which win over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_chosen_file())
+        """Arguments win over secrets by file, which win over STOKER_* variables, which win over the settings file."""
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=_chosen_file())
+        urls = {
+            key: engine_url(engine, env_settings().get(key) or toml().get(key), os.environ)
+            for engine in ENGINES
+            for key in [f"{engine}_url"]
+        }
+        by_file = InitSettingsSource(settings_cls, {key: url for key, url in urls.items() if url})
+        return init_settings, by_file, env_settings, toml
 
     @model_validator(mode="before")
     @classmethod
@@ -305,6 +314,8 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 - any setting by its nam
             for fault in error.errors()
         ]
         raise SettingsError("\n".join(lines)) from error
+    except SecretFileError as error:
+        raise SettingsError(str(error)) from error
     except ValueError as error:  # not TOML
         msg = f"{path}: {error}; mend the file and run `stoker doctor`"
         raise SettingsError(msg) from error

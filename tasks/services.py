@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from config import by_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +104,8 @@ def _stoker(*arguments: str) -> tuple[str, ...]:
 def _environment(settings: Settings) -> dict[str, str]:
     given = {
         "STOKER_STATE_DIR": str(settings.locations.state_dir),
-        "STOKER_DATABASE_URL": settings.database_url,
-        "STOKER_REDIS_URL": settings.redis_url,
+        # Whose secret came as a file, theirs comes by the same one, and stands in no environment.
+        "STOKER_DATABASE_URL": None if by_file.is_named("database", os.environ) else settings.database_url,
+        "STOKER_REDIS_URL": None if by_file.is_named("redis", os.environ) else settings.redis_url,
     }
     return {name: value for name, value in given.items() if value is not None}

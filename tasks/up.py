@@ -16,7 +16,8 @@ import typer
 from celery import Celery, current_app
 from kombu.exceptions import OperationalError
 
-from config.flower_files import FLOWER_USER, FlowerFileError, password_file, secret
+from config.by_file import SecretFileError
+from config.flower_files import FLOWER_USER, FlowerFileError, password, password_file
 from scheduler.errors import Permanent, Temporary
 from tasks.engines import Engines
 from tasks.engines.folders import locked_at_once, make_home
@@ -168,8 +169,8 @@ class Stack:
 def _flower_password(settings: Settings) -> None:
     """Made before Flower starts, so that whoever brings it up is told where it is, or what is wrong with it."""
     try:
-        secret(password_file(settings.locations))
-    except FlowerFileError as error:
+        password(settings.locations)
+    except (FlowerFileError, SecretFileError) as error:
         raise Permanent("Flower's password", remedy=str(error)) from error
 
 

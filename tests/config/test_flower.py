@@ -86,11 +86,11 @@ def test_a_result_is_shown_to_nobody() -> None:
     assert status("/api/task/apply/pool.claim", PASSWORD) == 404
 
 
-@pytest.mark.parametrize(("text", "mode", "said"), [("x\n", 0o644, "chmod 600"), ("\n", 0o600, "an empty file")])
-def test_flower_does_not_start_with_a_bad_password_file(tmp_path: Path, text: str, mode: int, said: str) -> None:
+@pytest.mark.parametrize(("text", "said"), [(None, "No such file"), ("\n", "an empty file")])
+def test_flower_does_not_start_with_a_bad_password_file(tmp_path: Path, text: str | None, said: str) -> None:
     password = tmp_path / "password"
-    password.write_text(text)
-    password.chmod(mode)
+    if text is not None:
+        password.write_text(text)
     with flower(tmp_path, password) as process:
         _, told = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -104,6 +104,14 @@ def test_a_secret_is_made_once_and_its_owners_alone(tmp_path: Path) -> None:
     assert secret(tmp_path / "new" / "password") == made
     assert stat.S_IMODE((tmp_path / "new" / "password").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["password"]
+
+
+def test_a_secret_of_ours_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    made = tmp_path / "password"
+    secret(made)
+    made.chmod(0o644)
+    with pytest.raises(FlowerFileError, match="chmod 600"):
+        secret(made)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
