@@ -1,4 +1,4 @@
-"""Amounts as operators write them (``512Mi``, ``250m``), reduced to one integer so that equal amounts compare equal."""
+"""Amounts as operators write them (``512Mi``, ``250m``, ``30s``), reduced to one number so that equal amounts compare equal."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _MEMORY_UNITS: Final = {
     "Ti": 2**40,
 }
 _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+DURATION_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|min|h)", re.ASCII)
 
 
 def memory_bytes(text: str | int) -> int:
@@ -44,6 +46,12 @@ def cpu_millicores(text: str | float) -> int:
         msg = f"cpu {text!r}: unknown unit {unit!r}; write cores (0.5) or millicores (500m)"
         raise ValueError(msg)
     return int(number if unit == "m" else number * 1000)
+
+
+def duration_s(text: str) -> float | None:
+    """Seconds in a time span as operators write it (``500ms``, ``30s``, ``5min``, ``2h``), to the microsecond; None is none."""
+    found = _DURATION.fullmatch(text.strip())
+    return None if found is None else round(float(found[1]) * DURATION_UNITS_S[found[2]], 6)
 
 
 def _split(text: str | float, what: str, example: str) -> tuple[Decimal, str]:

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from config.names import class_of
+from config.quantity import duration_s
 from scheduler.errors import Refused
 from scheduler.store.queues import Policy
 from tasks.cli.output import duration, plain_table
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from scheduler.redis.queues.counts import Sample
 
-_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_BOUND: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|min|h)", re.ASCII)
 _SHARE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9}) ?(%?)", re.ASCII)
 _COLUMNS: Final = ("queue", "waiting", "oldest", "bound", "reserve", "used", "per s", "late", "served by")
 
@@ -107,12 +106,12 @@ def seconds(text: str) -> float:
     Raises:
         Refused: it is none.
     """
-    found = _BOUND.fullmatch(text.strip())
+    found = duration_s(text)
     if found is None:
         raise Refused(
             "bound", expected="a number and its unit", got=repr(text), remedy="write it like 500ms, 10s or 2min"
         )
-    return round(float(found[1]) * _UNITS_S[found[2]], 6)
+    return found
 
 
 def share(text: str) -> float:
