@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LEAST_BOUND_S: Final = 0.001
 MOST_BOUND_S: Final = 86_400.0
 
+# Between the parts of what the broker writes of a queue; whoever speaks to its workers writes the same.
+SEPARATOR: Final = ":"
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 # A queue is a list of that name in Redis, where the broker keeps these of its own.
 _TAKEN: Final = frozenset({"unacked", "unacked_index", "unacked_mutex"})

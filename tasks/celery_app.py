@@ -11,8 +11,9 @@ from kombu import Exchange, Queue
 
 import config
 from config.names import OTHER_TASKS, SWEEP_TASK
-from config.queues import as_option
+from config.queues import SEPARATOR, as_option
 from config.settings import Settings, load
+from tasks.beat_alive import watch_beats
 from tasks.bootsteps import CheckEngines, KeeperStep, TellWhenFree
 from tasks.logs import configure_logs
 from tasks.routing import KnownQueuesOnly
@@ -63,7 +64,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
             **({} if over_socket else {"socket_keepalive": True}),
             # One step: with more, an urgent message in one busy queue passes everything in all other queues.
             "priority_steps": [0],
-            "sep": ":",
+            "sep": SEPARATOR,
             # By which the transport picks the next message; what operators change meanwhile it reads in Redis.
             "queue_classes": as_option(settings.queues),
         },
@@ -97,3 +98,4 @@ app = make_app(
     "stoker", _settings, include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"]
 )
 app.steps["worker"].update({CheckEngines, KeeperStep, TellWhenFree})
+watch_beats(_settings)

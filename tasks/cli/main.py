@@ -105,6 +105,25 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 @app.command()
+def health(
+    service: Annotated[
+        str | None,
+        typer.Argument(help="A Celery worker (spawn, ...), beat, flower, exporter or engines. All, if none."),
+    ] = None,
+    node: Annotated[str | None, typer.Option(help="The worker's own name, where it is not SERVICE@%h.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for an answer.")] = 3.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whether services of this machine work: exit 0 if so, 1 if one does not."""
+    from tasks.cli.health import examine, show  # noqa: PLC0415 - as in `up`
+
+    found = examine(service, node, timeout)
+    show(found, as_json=as_json)
+    if not all(each.ok for each in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def status(as_json: JsonFlag = False) -> None:
     """Celery workers, queues, operations and the pool, as they are now."""
     from tasks.cli.status import look, show  # noqa: PLC0415 - as in `up`
@@ -138,7 +157,9 @@ def events(
 def main() -> None:
     """The console script. Errors that are answers end in one line and an exit code, not in a traceback."""
     try:
-        _add_groups()
+        # The groups load what pools and networks are made of: more than all that a health check costs besides.
+        if sys.argv[1:2] != ["health"]:
+            _add_groups()
         app()
     except (StokerError, SettingsError) as error:
         raise SystemExit(fail(error, as_json="--json" in sys.argv).exit_code) from None
