@@ -105,6 +105,8 @@ class Context:
 
     def close(self) -> None:
         """Close what was opened. A later use opens it again."""
+        if "pool" in self.__dict__:
+            self.pool.tallies.flush()
         self.db.close()
         if "operations" in self.__dict__:
             self.operations.close()

@@ -18,6 +18,7 @@ from scheduler.errors import Refused, check_wait, unknown
 from scheduler.store import claims, tickets
 from scheduler.store.claims import Claim, UnknownTenantError
 from tasks.activation import ActivationFailed, activate, deactivate
+from tasks.tallying import Tallies
 from tasks.waiting import WaitingRoom
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Pool:
         self._room = WaitingRoom(
             db, hints, ttl_s=settings.timeouts.waiter_ttl_s, at_most=settings.bounds.waiters_per_process
         )
+        self.tallies = Tallies(db)
 
     def claim(self, tenant: str, profile: str, *, wait_s: float = 0.0, waiter: str = "") -> Held | Miss:
         """Take a worker for the tenant, waiting in turn for at most `wait_s` seconds.
@@ -99,8 +101,19 @@ class Pool:
         """
         kind = self._profile(profile)
         self._check(tenant, wait_s)
-        waiter = waiter or (uuid.uuid4().hex if wait_s > 0 else "")
-        deadline = time.monotonic() + wait_s
+        began = time.monotonic()
+        outcome, reason = "failed", "error"
+        try:
+            answer = self._claim(tenant, kind, waiter or (uuid.uuid4().hex if wait_s > 0 else ""), began + wait_s)
+            outcome, reason = ("held", answer.origin) if isinstance(answer, Held) else ("miss", str(answer.reason))
+        except Refused:
+            reason = "refused"
+            raise
+        finally:
+            self.tallies.claim(kind.name, outcome, reason, time.monotonic() - began)
+        return answer
+
+    def _claim(self, tenant: str, kind: Profile, waiter: str, deadline: float) -> Held | Miss:
         found: Claim | MissReason = MissReason.NO_WARM
         for _ in range(_BINDING_TRIES):
             found = self._find(tenant, kind, waiter, deadline)

@@ -108,6 +108,7 @@ def _opened(settings: Settings) -> Iterator[Context]:
     try:
         yield context
     finally:
+        context.pool.tallies.flush()  # or it would be in the next test's figures
         context.db.close()
         # Not close: a waiting room may still be listening on a connection that is in use.
         context.hints._redis.connection_pool.disconnect(inuse_connections=False)

@@ -65,15 +65,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps of an operation in their order, and how many were asked for before equal ones were made one."""
+    """The steps of an operation in their order, and the tasks of those that an equal later one stands for."""
 
     steps: tuple[Step, ...]
-    asked: int
+    spared: tuple[str, ...] = ()
 
     @property
     def folded(self) -> int:
         """Steps that an equal later one stands for."""
-        return self.asked - len(self.steps)
+        return len(self.spared)
 
     def kept_apart(self, mark: str) -> Plan:
         """The same, sharing no run with what has another mark."""
@@ -90,12 +90,14 @@ class Place(NamedTuple):
 
 def plan(asked: Iterable[Step]) -> Plan:
     """Each step once (I26). Of equal ones the last stays: what comes between may be what it has to see."""
-    steps = list(asked)
     kept: list[Step] = []
-    for step in reversed(steps):
-        if step not in kept:
+    spared: list[str] = []
+    for step in reversed(list(asked)):
+        if step in kept:
+            spared.append(step.task)
+        else:
             kept.append(step)
-    return Plan(tuple(reversed(kept)), len(steps))
+    return Plan(tuple(reversed(kept)), tuple(reversed(spared)))
 
 
 def task_id(place: Place) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -99,7 +100,11 @@ def submit(
     Raises:
         Refused: an operation it needs or comes after is unknown, or it needs one that has failed.
     """
-    trail = [{"how": "folded", "where": "in_operation", "times": plan.folded}] if plan.folded else []
+    trail = (
+        [{"how": "folded", "where": "in_operation", "times": plan.folded, "tasks": Counter(plan.spared)}]
+        if plan.folded
+        else []
+    )
     try:
         row = connection.execute(
             _SUBMIT,

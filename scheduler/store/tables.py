@@ -250,3 +250,18 @@ events = Table(
 )
 Index("ix_events_at", events.c.at)
 Index("ix_events_worker", events.c.worker_id)
+
+# Counters and histograms that no process's end sets back: a row a series and edge, as many as the labels have values.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("metric", Text, primary_key=True),
+    Column("labels", JSONB, primary_key=True),
+    # The upper edge of what was observed; infinity for what has no size, and for what is beyond all edges.
+    Column("edge", Float, primary_key=True),
+    Column("many", BigInteger, nullable=False),
+    Column("total", Float, nullable=False),
+    CheckConstraint("many >= 0 and total >= 0", name="counts_up"),
+    CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels_have_names"),
+    postgresql_with={"fillfactor": "50"},
+)

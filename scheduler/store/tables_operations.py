@@ -52,6 +52,7 @@ operations = Table(
     Column("began_at", Time),
     Column("ended_at", Time),
     Column("seen_at", Time, nullable=False, server_default=NOW),  # when it last moved, or was looked for
+    Column("counted", Boolean, nullable=False, server_default=text("false")),  # `tallies` has it
     CheckConstraint(f"state in {among(OperationState)}", name="state_known"),
     CheckConstraint("step between 0 and steps", name="step_in_plan"),
     CheckConstraint("steps = jsonb_array_length(plan)", name="steps_counted"),
@@ -77,6 +78,11 @@ Index(
 )
 Index("ix_operations_live", operations.c.seen_at, postgresql_where=text("ended_at is null"))
 Index("ix_operations_ended", operations.c.ended_at, postgresql_where=text("ended_at is not null"))
+Index(
+    "ix_operations_uncounted",
+    operations.c.ended_at,
+    postgresql_where=text("ended_at is not null and not counted"),
+)
 Index("ix_operations_target", operations.c.target, operations.c.id)
 
 operation_needs = Table(
@@ -109,18 +115,23 @@ runs = Table(
     Column("lane_wait_s", Float, nullable=False),
     Column("defers", Integer, nullable=False, server_default=text("0")),
     Column("folded", Integer, nullable=False, server_default=text("0")),
+    # Of those, who joined it when a step of theirs had ended, and not when they were submitted.
+    Column("folded_at_worker", Integer, nullable=False, server_default=text("0")),
     Column("began_at", Time, nullable=False, server_default=text("clock_timestamp()")),
     Column("ended_at", Time),
     Column("lease_until", Time, nullable=False),
     Column("error", Text),
+    Column("counted", Boolean, nullable=False, server_default=text("false")),  # `tallies` has it
     CheckConstraint(f"state in {among(RunState)}", name="state_known"),
     CheckConstraint("(state = 'running') = (ended_at is null)", name="ended_has_time"),
     CheckConstraint("served > 0", name="serves_somebody"),
     CheckConstraint("wait_s >= 0 and defers >= 0 and folded >= 0", name="waits_are_no_debts"),
+    CheckConstraint("folded_at_worker between 0 and greatest(folded, 0)", name="folded_somewhere"),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.05"},
 )
 Index("ux_runs_lane", runs.c.lane, unique=True, postgresql_where=text("state = 'running'"))
 Index("ix_runs_ended", runs.c.ended_at, postgresql_where=text("ended_at is not null"))
+Index("ix_runs_uncounted", runs.c.ended_at, postgresql_where=text("ended_at is not null and not counted"))
 Index("ix_runs_operation", runs.c.operation_id)
 
 networks = Table(

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Self
 
 from prometheus_client import CollectorRegistry
 
+from scheduler.core.network_plans import KINDS
 from scheduler.redis.connection import at_once, connect
 from scheduler.store.database import Database
+from tasks.exporter.counted import Counted
 from tasks.exporter.listener import Listener
 from tasks.exporter.looks import ANSWER_S, Looks
 from tasks.exporter.server import Server
 from tasks.exporter.spawns import Spawns
 from tasks.exporter.waits import Waits
+from tasks.operations.steps import StepTask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,7 +41,11 @@ class Exporter:
         self._client = connect(settings.redis_client_url, ANSWER_S, retry=at_once())
         self._db = Database(settings.database_dsn, connections=2, timeout_s=ANSWER_S)
         spawns = Spawns(registry)
-        registry.register(Looks(self._client, self._db, settings.all_queues, self._listener.is_listening, spawns))
+        steps = [name for name, task in app.tasks.items() if isinstance(task, StepTask)]
+        counted = Counted(settings.profiles, steps, KINDS)
+        registry.register(
+            Looks(self._client, self._db, settings.all_queues, self._listener.is_listening, spawns, counted)
+        )
         wanted = settings.exporter.port if port is None else port
         self._server = Server(str(settings.exporter.address), wanted, registry, self._listener.is_alive)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scheduler.redis.queues.counts import Sample
     from scheduler.store.database import Database, Row
     from scheduler.store.queues import Policy
+    from tasks.exporter.counted import Counted
     from tasks.exporter.spawns import Spawns
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Found:
     policies: list[Policy]
     pool: list[Row]
     operations: dict[str, int]
+    counted: list[Metric]
 
 
 class Looks(Collector):
@@ -54,8 +56,10 @@ class Looks(Collector):
         queues: Sequence[str],
         listens: Callable[[], bool],
         spawns: Spawns | None = None,
+        counted: Counted | None = None,
     ) -> None:
-        self._client, self._db, self._queues, self._listens, self._spawns = client, db, queues, listens, spawns
+        self._client, self._db, self._queues, self._listens = client, db, queues, listens
+        self._spawns, self._counted = spawns, counted
         self._one_at_once = threading.Lock()
         self._asking: threading.Thread | None = None
         self._found: Found | None = None
@@ -83,6 +87,7 @@ class Looks(Collector):
             for state, many in found.operations.items():
                 operations.add_metric([state], many)
             yield operations
+            yield from found.counted
 
     def _of_redis(self, sample: Sample) -> Iterator[Metric]:
         depth = GaugeMetricFamily("stoker_queue_depth", "Messages that wait.", labels=_QUEUE)
@@ -128,7 +133,8 @@ class Looks(Collector):
 
     def _ask(self) -> None:
         try:
-            found = Found(store.policies(self._db), status.pool(self._db), figures.operations(self._db))
+            counted = [] if self._counted is None else list(self._counted.read(self._db))
+            found = Found(store.policies(self._db), status.pool(self._db), figures.operations(self._db), counted)
             if self._spawns is not None:
                 self._spawns.read(self._db)
             self._found = found

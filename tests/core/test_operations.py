@@ -18,6 +18,7 @@ STEPS = st.builds(Step, st.sampled_from("abc"), st.fixed_dictionaries({"node": s
 def test_equal_steps_are_one_and_the_last_of_them_stays(asked: list[Step]) -> None:
     made = plan(asked)
     assert len(made.steps) + made.folded == len(asked)
+    assert sorted([*made.spared, *(step.task for step in made.steps)]) == sorted(step.task for step in asked)
     assert {str(step) for step in made.steps} == {str(step) for step in asked}
     last = {str(step): position for position, step in enumerate(asked)}
     assert [str(step) for step in made.steps] == sorted(last, key=last.__getitem__)

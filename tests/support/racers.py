@@ -8,7 +8,7 @@ from datetime import timedelta
 from scheduler.core.capacity import plan_capacity
 from scheduler.core.misses import MissReason
 from scheduler.core.operations import Place, RunState, Step, plan
-from scheduler.store import claims, launches, operations, reaping, slots
+from scheduler.store import claims, launches, operations, reaping, slots, tallies
 from scheduler.store.claims import Claim
 from scheduler.store.database import Database
 from scheduler.store.migrate import migrate
@@ -109,3 +109,12 @@ def _begin(db: Database, place: Place, lane: str) -> operations.BegunRun:
         lane_wait_s=0.0,
         lease=MINUTE,
     )
+
+
+def count_ended(url: str, at_once: int) -> int:
+    """How many runs and operations this process has counted, until there were no more."""
+    whole = 0
+    with closing(Database(url)) as db:
+        while counted := tallies.count_ended(db, at_once):
+            whole += counted
+    return whole

@@ -89,9 +89,10 @@ begin
     end if;
     loop
         insert into runs as r (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s, wait_s, defers,
-                    folded, lease_until)
+                    folded, folded_at_worker, lease_until)
             values (p_task, p_key, p_lane, p_queue, p_ids[1], p_task_id, p_attempt, cardinality(v_due), p_lane_wait_s, p_wait_s,
-                    p_defers, p_folded, clock_timestamp() + p_lease)
+                    p_defers, p_folded, (select least(count(*) filter (where q > 0), p_folded) from unnest(p_positions[2:]) q),
+                    clock_timestamp() + p_lease)
             on conflict (lane) where r.state = 'running' do nothing returning r.id into v_run;
         exit when v_run is not null;
         select * into v_holder from runs r where r.lane = p_lane and r.state = 'running' for update;
