@@ -9,6 +9,7 @@ from contextlib import closing
 from importlib.metadata import version
 
 import psycopg
+from redis.exceptions import NoPermissionError
 from sqlalchemy import create_engine, inspect
 
 from config.ladder import broken_rungs
@@ -22,6 +23,8 @@ from scheduler.store.schema import metadata
 from tasks.cli import network_checks
 from tasks.cli.check import Check
 from tasks.engines import check_postgres, check_redis
+
+RIGHTS = "give Stoker's user on Redis what deploy/valkey/users.acl lists; `ACL LOG` there names what was refused"
 
 
 def examine() -> Iterator[Check]:
@@ -47,6 +50,7 @@ def examine() -> Iterator[Check]:
     yield _attempt("postgresql", lambda: _postgres(settings), "start it with `stoker up`, or mend STOKER_DATABASE_URL")
     yield _attempt("schema", lambda: _schema(settings), "run `stoker migrate`")
     yield _attempt("redis", lambda: _redis(settings), "start it with `stoker up`, or mend STOKER_REDIS_URL")
+    yield _attempt("rights on redis", lambda: _rights(settings), "see what else Redis refuses: `ACL LOG`")
     remedy = "the next sweep does it: see that beat and the control worker run (`stoker status`)"
     yield _attempt("policies of queues", lambda: _policies(settings), remedy)
 
@@ -81,6 +85,8 @@ def _queues(settings: Settings) -> Check:
 def _attempt(name: str, check: Callable[[], str], remedy: str) -> Check:
     try:
         return Check(name, ok=True, found=check())
+    except NoPermissionError as error:
+        return Check(name, ok=False, found=f"NOPERM: {error}", remedy=RIGHTS)
     except Exception as error:  # noqa: BLE001 - whatever is wrong is what is to be shown
         return Check(name, ok=False, found=str(error).strip() or repr(error), remedy=remedy)
 
@@ -110,6 +116,20 @@ def _redis(settings: Settings) -> str:
     info = client.info("server")
     name = "Valkey" if "valkey_version" in info else "Redis"
     return f"{name} {info.get('valkey_version') or info['redis_version']}, {'by URL' if settings.redis_url else 'embedded'}"
+
+
+def _rights(settings: Settings) -> str:
+    """A queue that an operator has added is a key that the user may not have."""
+    refused = []
+    with closing(connect(settings.redis_client_url, timeout_s=3.0)) as client:
+        for queue in settings.all_queues:
+            try:
+                client.llen(queue)
+            except NoPermissionError:
+                refused.append(f"~{queue}")
+    if refused:
+        raise NoPermissionError(f"no access to queues; missing: {' '.join(refused)}")
+    return f"{len(settings.all_queues)} queues can be read"
 
 
 def _policies(settings: Settings) -> str:

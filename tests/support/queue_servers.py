@@ -42,13 +42,13 @@ def tcp_server(folder: Path, *lines: str, program_args: tuple[str, ...] = (), an
     )
     try:
         if answers:
-            eventually(lambda: _listens(port), f"the server on {port} listens", within_s=START_S)
+            eventually(lambda: listens(port), f"the server on {port} listens", within_s=START_S)
         yield port
     finally:
         end(child, grace_s=START_S)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False

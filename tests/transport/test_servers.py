@@ -10,46 +10,13 @@ from urllib.parse import quote
 import redis
 
 from tests.support.eventually import eventually
+from tests.support.guarded import valkey_with_users
+from tests.support.queue_app import LATER, URGENT
 from tests.support.queue_lab import WAIT_S, Lab
 from tests.support.queue_servers import HOST, certificate, tcp_server, tls_in_front_of, watched
 from tests.transport.conftest import Broker
 
 PASSWORD = "a:b/c@d%20"  # noqa: S105 - of a server that lives for one test
-# The least that a worker and a publisher need, with the results in the same database. `~` names keys, `&` channels.
-# A `global_keyprefix` goes before all of these; who names queues otherwise names them here.
-KEYS = (
-    "~urgent",  # the queues themselves
-    "~later",
-    "~*.celery.pidbox",  # the queues of `celery inspect`, where its answers come in
-    "~*.reply.celery.pidbox",
-    "~_kombu.binding*",
-    "~unacked*",
-    "~stoker:queues*",
-    "~stoker:wake-queue:*",
-    "~celery-task-meta-*",  # the result backend's
-)
-# The number is the database's; a subscription to a pattern needs the very pattern here.
-CHANNELS = ("&/0.celery.pidbox", "&/0.celeryev/*", "&celery-task-meta-*")
-COMMANDS = (
-    *(
-        "+ping",
-        "+client|setname",
-        "+client|setinfo",
-        "+hello",
-        "+select",
-        "+multi",
-        "+exec",
-        "+discard",
-        "+watch",
-        "+unwatch",
-    ),
-    *("+eval", "+evalsha", "+script|load", "+script|exists"),
-    *("+lpush", "+rpush", "+rpop", "+brpop", "+lindex", "+llen", "+ltrim", "+exists", "+del", "+pexpire", "+expire"),
-    *("+hset", "+hsetnx", "+hget", "+hmget", "+hdel", "+hincrby"),
-    *("+zadd", "+zrem", "+zrange", "+zrangebyscore"),
-    *("+sadd", "+srem", "+smembers", "+time"),
-    *("+set", "+get", "+mget", "+setex", "+publish", "+subscribe", "+unsubscribe", "+psubscribe", "+punsubscribe"),
-)
 
 
 def lab_on(broker: Broker, url: str, store: redis.Redis, **how: Any) -> Any:
@@ -77,19 +44,18 @@ def test_a_password(broker: Broker, tmp_path: Path, key: str) -> None:
 
 
 def test_a_user_who_may_do_what_is_needed_and_nothing_else(broker: Broker, tmp_path: Path, key: str) -> None:
-    rules = " ".join(("reset", "on", ">secret", *KEYS, *CHANNELS, *COMMANDS))
     short = {"visibility_timeout": 600, "unacked_restore_interval": 0.2, "unacked_restore_throttle": 1}
-    with tcp_server(tmp_path / "server", f"user worker {rules}") as port:
-        store = redis.Redis(HOST, port, decode_responses=True)
-        conf = {"broker_transport_options": short}
-        with lab_on(broker, f"redis://worker:secret@{HOST}:{port}/0", store, conf=conf) as lab:
-            try:
-                works(lab, key)
-                lab.app.control.purge()
-            finally:
-                # Said here, for a worker that is refused something tries again and again.
-                refused: Any = store.acl_log()
-                assert {(each["reason"], each["object"]) for each in refused} == set()
+    conf = {"broker_transport_options": short}
+    with (
+        valkey_with_users(tmp_path / "server", PASSWORD, also=f"~{URGENT} ~{LATER}") as server,
+        lab_on(broker, server.url, server.watcher(), conf=conf) as lab,
+    ):
+        try:
+            works(lab, key)
+            lab.app.control.purge()
+        finally:
+            # Said here, for a worker that is refused something tries again and again.
+            assert sorted(server.refused()) == []
 
 
 def test_a_database_and_a_prefix(broker: Broker, key: str) -> None:
