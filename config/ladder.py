@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from config.profile import Profile
-    from config.settings import Operations, Schedule, Timeouts
+    from config.schedule import Schedule
+    from config.settings import Operations, Timeouts
 
 # What a worker that died had in hand is in another's within this: its lease ends, a sweep finds it, another may look.
 HANDED_OVER_S: Final = 60.0

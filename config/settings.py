@@ -22,10 +22,11 @@ from config.by_file import ENGINES, SecretFileError, engine_url
 from config.frozen import Frozen, refuse_unknown_keys
 from config.ladder import broken_leases, broken_rungs
 from config.locations import Locations
-from config.names import DEFAULT_ROUTES, OPERATION_QUEUES, TICK_TASKS, node_queue
+from config.names import DEFAULT_ROUTES, OPERATION_QUEUES, node_queue
 from config.network import Network
 from config.profile import Name, Profile, Seconds
 from config.queues import DEFAULT_QUEUES, Queue, QueueName, broken_queues, completed
+from config.schedule import Schedule, broken_entries
 from config.urls import redis_client_url
 
 _LAST_PORT: Final = 65_535
@@ -48,14 +49,6 @@ class Tenants(Frozen):
     admit_unknown: bool = True
     default_max_workers: int = Field(default=0, ge=0)
     caps: dict[Name, Tenant] = Field(default_factory=dict)
-
-
-class Schedule(Frozen):
-    """Periods of the ticks, in seconds."""
-
-    reconcile_s: Seconds = 5.0
-    reap_s: Seconds = 15.0
-    sweep_s: Seconds = 10.0
 
 
 class Timeouts(Frozen):
@@ -231,6 +224,7 @@ class Settings(BaseSettings):
         wrong = [rung for profile in self.profiles.values() for rung in broken_rungs(profile, self.timeouts)]
         wrong += broken_leases(self.operations, self.schedule, self.timeouts)
         wrong += broken_queues(self.queues, self.routes)
+        wrong += broken_entries(self.schedule, self.all_queues)
         if self.timeouts.claim_wait_max_s >= self.timeouts.task_soft_limit_s:
             wrong.append(
                 f"timeouts.claim_wait_max_s = {self.timeouts.claim_wait_max_s:g} s must be less than "
@@ -274,12 +268,6 @@ class Settings(BaseSettings):
     def all_queues(self) -> tuple[str, ...]:
         """Every queue there is: the classes of work, then those of the nodes."""
         return (*self.classes, *self.node_queues)
-
-    @cached_property
-    def tick_periods(self) -> dict[str, float]:
-        """Tick task to its period in seconds."""
-        periods = (self.schedule.reconcile_s, self.schedule.reap_s, self.schedule.sweep_s)
-        return dict(zip(TICK_TASKS, periods, strict=True))
 
     @property
     def ticket_ttl_s(self) -> float:

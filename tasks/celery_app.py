@@ -78,9 +78,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
                 "options": {"queue": settings.routes[task], "ignore_result": True}
                 | ({"expires": period_s} if task == SWEEP_TASK else {}),
             }
-            for task, period_s in settings.tick_periods.items()
+            for task, period_s in settings.schedule.periods.items()
         },
-        "beat_max_loop_interval": min(1.0, *settings.tick_periods.values()),
+        "beat_max_loop_interval": min(1.0, *settings.schedule.periods.values()),
     }
 
 

@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from scheduler.core.audit import Found, is_claimed, plan_audit
 from scheduler.redis.connection import connect
 from scheduler.redis.queues import policy
-from scheduler.store import launches, operations, slots, sweeping
+from scheduler.store import beat, launches, operations, slots, sweeping
 from tasks import lifecycle
 from tasks.coalescing.repair import repair
 
@@ -45,7 +45,7 @@ def run(context: Context) -> dict[str, int]:
     found |= _operations(context)
     found |= _queues(context)
     keep = timedelta(seconds=settings.history.keep_s)
-    found["pruned"] = sweeping.prune(db, keep, batch) + operations.prune(db, keep, batch)
+    found["pruned"] = sum(one.prune(db, keep, batch) for one in (sweeping, operations, beat))
     if any(found.values()):
         log.info("swept", **{what: count for what, count in found.items() if count})
     return found

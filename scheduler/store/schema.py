@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scheduler.store import tables, tables_operations
+from scheduler.store import tables, tables_operations, tables_schedule
 
-__all__ = ["metadata", "tables", "tables_operations"]
+__all__ = ["metadata", "tables", "tables_operations", "tables_schedule"]
 
 metadata = tables.metadata

@@ -1,11 +1,11 @@
-"""Carries the settings into the database: tenants' caps, profiles, classes of work. Running it twice changes nothing."""
+"""Carries the settings into the database: caps of tenants, profiles, queues, the schedule. Running it twice changes nothing."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from scheduler.store import queues
+from scheduler.store import queues, schedule
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 def apply_settings(db: Database, settings: Settings) -> None:
-    """Make the database's tenants, profiles and queues those of the settings; old profiles are closed, not deleted.
+    """Make the database's tenants, profiles, queues and schedule those of the settings; old profiles are closed, not deleted.
 
     Raises:
-        Refused: with what operators have changed by hand, the reserves of the queues are too much.
+        Refused: with what operators have changed by hand, the reserves of the queues are too much, or an entry is none.
     """
     queues.apply(db, settings.queues)
+    schedule.apply(db, settings.schedule.everything)
     _apply_caps(db, settings)
     _apply_profiles(db, settings)
 

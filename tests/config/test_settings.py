@@ -202,7 +202,7 @@ def test_a_profile_is_found_by_either_of_its_names(read: Load) -> None:
     [
         ({"profiles": {"duck": profiles.echo(flor=3)}}, "unknown key 'flor', did you mean 'floor'?"),
         ({"timeouts": {"visibility": 9}}, "unknown key 'visibility', did you mean 'visibility_s'?"),
-        ({"schedule": {"zzz": 1}}, "unknown key 'zzz'; known: reap_s, reconcile_s, sweep_s"),
+        ({"schedule": {"zzz": 1}}, "unknown key 'zzz'; known: entries, reap_s, reconcile_s, sweep_s"),
         ({"profiles": {"duck": profiles.echo(floor=9, max_workers=3)}}, "floor 9 is above max_workers 3"),
         ({"profiles": {"duck": profiles.echo(memory="12Qi")}}, "unknown unit 'Qi'; use one of k, M, G, T, Ki"),
         ({"profiles": {"duck": profiles.echo(memory="lots")}}, "memory 'lots' is not a quantity; write it like 512Mi"),

@@ -43,8 +43,15 @@ insert into interfaces (network, name, node, namespace, mac, address)
     ('red', 'web1', 'n1', 'web1', '02:53:74:00:00:02', '10.2.0.2');
 insert into floating_addresses values ('192.0.2.1', 1);
 insert into queues (name, rank, bound_s, reserve) values ('control', 0, 1, 0), ('spawn', 1, 5, 0.5), ('background', 2, 30, 0.25);
+insert into schedule (name, settings, anchor_at, due_at) values ('nightly', '{"task": "a.b", "cadence": "1h", "zone": "UTC",
+    "args": [], "kwargs": {}, "queue": null, "expires_s": null, "enabled": true}', now() - interval '1 h', now());
+insert into beat_lease (epoch, host, pid, backend_pid, backend_start, since, renewed_at, until)
+    values (7, 'h', 1, 1, now(), now(), now(), now() + interval '5 s');
+insert into ticks (entry, due_at, task_id, task, args, kwargs, missed, epoch)
+    values ('nightly', '2026-01-01Z', '6f0f4a1e-5c0e-5d0b-9c56-2f0b7e3d9a51', 'a.b', '[]', '{}', 0, 7);
 """
 OPERATION = "insert into operations (kind, target, queue, rank, plan, steps"
+TICK = "insert into ticks (entry, due_at, task_id, task, args, kwargs, missed, epoch"
 INTERFACE = "insert into interfaces (network, name, node, namespace, mac, address) values "
 
 CHECKS = {
@@ -119,6 +126,22 @@ CHECKS = {
     "ck_queues_reserve_is_a_share": "update queues set reserve = -0.1 where name = 'spawn'",
     "ck_queues_override_reserve_is_a_share": "update queues set override_reserve = -0.1 where name = 'spawn'",
     "ck_queues_changed_by_somebody": "update queues set changed_at = now() where name = 'spawn'",
+    # I40, I41: one beat sends, each tick is claimed once; an entry has all that it takes to send it.
+    "ck_beat_lease_one_row": "insert into beat_lease (singleton, epoch, host, pid, backend_pid, backend_start, since, renewed_at,"
+    " until) values (false, 8, 'h', 2, 2, now(), now(), now(), now() + interval '5 s')",
+    "ck_beat_lease_time_runs_forward": "update beat_lease set until = renewed_at",
+    "uq_ticks_entry_due_at": f"{TICK}) values ('nightly', '2026-01-01Z', gen_random_uuid(), 'a.b', '[]', '{{}}', 0, 7)",
+    "uq_ticks_task_id": f"{TICK}) values"
+    " ('daily', now(), '6f0f4a1e-5c0e-5d0b-9c56-2f0b7e3d9a51', 'a.b', '[]', '{}', 0, 7)",
+    "ck_ticks_missed_is_no_debt": "update ticks set missed = -1",
+    "ck_ticks_failed_is_done": "update ticks set error = 'lost'",
+    "ck_schedule_name_fits": "update schedule set name = 'a night'",
+    "ck_schedule_says_all": "update schedule set settings = settings - 'queue'",
+    "ck_schedule_can_be_sent": "update schedule set overrides = jsonb_build_object('task', null)",
+    "ck_schedule_due_after_its_anchor": "update schedule set due_at = anchor_at",
+    "ck_schedule_asked_by_somebody": "update schedule set asked_at = now()",
+    "ck_schedule_changed_by_somebody": "update schedule set changed_by = 'alice'",
+    "ck_schedule_counts_are_no_debts": "update schedule set missed = -1",
     "ck_installation_one_row": "insert into installation (singleton) values (false)",
 }
 UNIQUE_INDEXES = {
@@ -142,6 +165,9 @@ RULES = {
     "operation_state_follows_the_table": "update operations set state = 'running', ended_at = null where state = 'succeeded'",
     "operation_step_never_falls": "update operations set step = 0 where state = 'running'",
     "queue_reserves_leave_room": "update queues set override_reserve = 0.75 where name = 'spawn'",
+    "tick_is_its_holders": f"{TICK}) values ('nightly', now() + interval '1 s', gen_random_uuid(), 'a.b', '[]', '{{}}', 0, 6)",
+    "beat_epoch_never_falls": "update beat_lease set epoch = 6",
+    "beat_takes_a_new_epoch": "update beat_lease set backend_pid = 2",
     "operation_plan_stands": "update operations set plan = '[3, 4]' where state = 'running'",
 }
 
@@ -191,7 +217,8 @@ def test_the_guard_refuses_what_passes_without_it(
 ) -> None:
     assert refused_by(connection, RULES[name]).diag.constraint_name == name
     noun = name.split("_", maxsplit=1)[0]
-    connection.execute(f"alter table {noun}s disable trigger guard_{noun}")
+    table = "beat_lease" if noun == "beat" else f"{noun}s"
+    connection.execute(f"alter table {table} disable trigger guard_{noun}")
     assert connection.execute(RULES[name]).rowcount == 1
 
 
@@ -202,7 +229,9 @@ def test_every_constraint_of_the_tables_is_tried_here() -> None:
 
 def test_every_trigger_of_the_database_is_tried_here(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     found = connection.execute("select tgname from pg_trigger where not tgisinternal").fetchall()
-    assert {str(name) for (name,) in found} == {"guard_worker", "guard_operation", "guard_queue"}
+    assert {str(name) for (name,) in found} == {
+        f"guard_{noun}" for noun in ("worker", "operation", "queue", "tick", "beat")
+    }
 
 
 def _is_key(name: str) -> bool:

@@ -8,9 +8,11 @@ from datetime import timedelta
 from scheduler.core.capacity import plan_capacity
 from scheduler.core.misses import MissReason
 from scheduler.core.operations import Place, RunState, Step, plan
-from scheduler.store import claims, launches, operations, reaping, slots, tallies
+from scheduler.core.schedule import Tick
+from scheduler.store import beat, claims, launches, operations, reaping, slots, tallies
 from scheduler.store.claims import Claim
 from scheduler.store.database import Database
+from scheduler.store.entries import Entry
 from scheduler.store.migrate import migrate
 
 MINUTE = timedelta(minutes=1)
@@ -43,6 +45,12 @@ def take_order(url: str, worker_id: int, attempt: int) -> bool:
 def reap(url: str, profile: str, victims: list[int], floor: int) -> list[int]:
     with closing(Database(url)) as db:
         return reaping.drain_idle(db, profile, victims, floor, timedelta(0), "test")
+
+
+def claim_tick(url: str, entry: Entry, tick: Tick, epoch: int) -> bool:
+    """Whether this process claimed the tick that all of them saw."""
+    with closing(Database(url)) as db, db.connection() as connection:
+        return beat.claim(connection, entry, tick, epoch) is not None
 
 
 def bring_up_to_date(url: str) -> None:
