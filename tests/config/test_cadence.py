@@ -259,6 +259,7 @@ odd = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(expression=expressions, where=st.one_of(changes, changes, calm, odd))
 def test_it_is_due_when_a_clock_looked_at_each_minute_says_so(expression: str, where: tuple[str, str]) -> None:
     try:
@@ -272,6 +273,7 @@ def test_it_is_due_when_a_clock_looked_at_each_minute_says_so(expression: str, w
     assert found == Model(expression).due(*where)
 
 
+@settings(deadline=None)
 @given(
     cadence=st.one_of(
         st.floats(LEAST_INTERVAL_S, MOST_INTERVAL_S).map(Every),
@@ -291,7 +293,7 @@ def test_it_goes_on_without_end_and_is_read_back_as_it_was(cadence: Cadence, sec
     assert describe(cadence)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 23), st.integers(0, 59), st.sampled_from(sorted(CHANGES)))
 def test_what_is_due_daily_is_due_each_day_of_the_year(hour: int, minute: int, zone: str) -> None:
     start = datetime(2026, 1, 1, tzinfo=ZoneInfo(zone)) - timedelta(seconds=1)
