@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # A message for each of them is made anew at each due time: what is larger belongs where the task looks for it.
 MOST_ARGUMENTS: Final = 16_384  # characters of args and kwargs as JSON
 
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON; \\u0000 is a backslash and five letters
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 EntryName = Annotated[str, Field(pattern=NAME_PATTERN)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.:-]{0,254}$")]
@@ -48,12 +50,17 @@ class ScheduledTask(Frozen):
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
         try:
-            size = len(json.dumps([self.args, self.kwargs], allow_nan=False))
+            text = json.dumps([self.args, self.kwargs], allow_nan=False, ensure_ascii=False)
+            text.encode()
         except ValueError as error:
-            msg = f"args and kwargs must be JSON, which has no NaN and no infinity: {error}"
+            msg = f"args and kwargs must be JSON, which has no NaN, no infinity and no half of a character: {error}"
             raise ValueError(msg) from error
+        size = len(text)
         if size > MOST_ARGUMENTS:
             msg = f"args and kwargs are {size} characters as JSON; at most {MOST_ARGUMENTS}: send where to look instead"
+            raise ValueError(msg)
+        if _NUL.search(text):
+            msg = "args and kwargs are kept as JSON in PostgreSQL, whose texts hold no character 0: leave it out"
             raise ValueError(msg)
         return self
 

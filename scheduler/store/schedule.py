@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
+from psycopg import Rollback
 from psycopg.types.json import Jsonb
 
 from scheduler.core.schedule import due_after_edit
@@ -39,6 +40,7 @@ on conflict (name) do update set settings = excluded.settings, overrides = exclu
     revision = schedule.revision + 1, changed_at = coalesce(excluded.changed_at, schedule.changed_at),
     changed_by = coalesce(excluded.changed_by, schedule.changed_by)
 """
+_ASK: LiteralString = "update schedule set asked_at = %(at)s, asked_by = %(by)s where name = %(name)s"
 _EVENT: LiteralString = "insert into events (kind, detail) values (%(kind)s, %(detail)s)"
 _HISTORY: LiteralString = (
     "select at, kind, detail ->> 'entry' as entry, detail ->> 'by' as by, detail -> 'before' as before,"
@@ -49,6 +51,10 @@ _TICKS: LiteralString = (
     "select entry, due_at, task_id::text, task, missed, asked_by, epoch, claimed_at, done_at, error from ticks"
     " where %(name)s::text is null or entry = %(name)s order by id desc limit %(limit)s"
 )
+_LAST_TICKS: LiteralString = (
+    "select t.* from schedule s cross join lateral"
+    " (select entry, claimed_at from ticks where entry = s.name order by due_at desc limit 1) t"
+)
 _REMEDY: Final = "`stoker schedule` shows those that there are; a new one needs a task and a cadence"
 
 
@@ -58,6 +64,15 @@ class Change:
 
     before: Entry | None
     after: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A message that was asked for: when, which is what its task id is made of, and by whom."""
+
+    at: datetime
+    by: str
+    is_new: bool
 
 
 def entries(db: Database) -> list[Entry]:
@@ -75,8 +90,16 @@ def seen_by(connection: Connection) -> list[Entry]:
     return [entry_of(row) for row in connection.execute(_ENTRIES).fetchall()]
 
 
-def set_entry(db: Database, name: str, change: Mapping[str, Any], *, by: str, expected: int | None = None) -> Change:
-    """Change some fields of an entry (those of `ScheduledTask`), or add one.
+def set_entry(
+    db: Database,
+    name: str,
+    change: Mapping[str, Any],
+    *,
+    by: str,
+    expected: int | None = None,
+    dry_run: bool = False,
+) -> Change:
+    """Change some fields of an entry (those of `ScheduledTask`), or add one; in a dry run, say what that would come to.
 
     `expected` is the revision that the author of the change saw, NONE_YET where there was none; None takes whatever there is.
 
@@ -91,7 +114,11 @@ def set_entry(db: Database, name: str, change: Mapping[str, Any], *, by: str, ex
             raise unknown("entry", name, list(all_), _REMEDY)
         old = all_.get(name)
         settings, said = (old.settings, old.overrides) if old else ({}, {})
-        return _change(connection, all_, name, settings, {**said, **change}, by=by, expected=expected)
+        with connection.transaction():
+            made = _change(connection, all_, name, settings, {**said, **change}, by=by, expected=expected)
+            if dry_run:
+                raise Rollback
+        return made
 
     return db.transaction(work)
 
@@ -116,22 +143,21 @@ def reset(db: Database, name: str, *, by: str, expected: int | None = None) -> C
     return db.transaction(work)
 
 
-def request_run(db: Database, name: str, *, by: str) -> bool:
-    """Ask for the entry to be sent now, enabled or not; False: somebody has asked already, and one message serves both.
+def request_run(db: Database, name: str, *, by: str) -> Asked:
+    """Ask for the entry to be sent now, enabled or not; where somebody has asked already, one message serves both.
 
     Raises:
         Refused: there is no such entry.
     """
 
-    def work(connection: Connection) -> bool:
-        _named(_locked(connection), name)
-        asked = connection.execute(
-            "update schedule set asked_at = clock_timestamp(), asked_by = %(by)s"
-            " where name = %(name)s and asked_at is null returning name",
-            {"name": name, "by": by},
-        ).fetchone()
+    def work(connection: Connection) -> Asked:
+        old = _named(_locked(connection), name)
+        if old.asked_at is not None:
+            return Asked(old.asked_at, str(old.asked_by), is_new=False)
+        at = _now(connection)
+        connection.execute(_ASK, {"name": name, "at": at, "by": by})
         _call(connection, name)
-        return asked is not None
+        return Asked(at, by, is_new=True)
 
     return db.transaction(work)
 
@@ -144,6 +170,16 @@ def history(db: Database, name: str | None = None, limit: int = 100) -> list[Row
 def ticks(db: Database, name: str | None = None, limit: int = 100) -> list[Row]:
     """What was sent, newest first; of one entry or of all. Without `done_at` it is being sent."""
     return db.rows(_TICKS, name=name, limit=limit)
+
+
+def now(db: Database) -> datetime:
+    """The time by the database's clock, on which all of it is due."""
+    return db.transaction(_now)
+
+
+def last_ticks(db: Database) -> dict[str, Row]:
+    """What was sent last of each entry that there is."""
+    return {row["entry"]: row for row in db.rows(_LAST_TICKS)}
 
 
 def apply(db: Database, wanted: Mapping[str, ScheduledTask]) -> None:

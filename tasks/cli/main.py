@@ -170,6 +170,7 @@ def _add_groups() -> None:
     from tasks.cli.operations import app as operation_app  # noqa: PLC0415
     from tasks.cli.pool import app as pool_app  # noqa: PLC0415
     from tasks.cli.queues import app as queues_app  # noqa: PLC0415
+    from tasks.cli.schedule import app as schedule_app  # noqa: PLC0415
     from tasks.cli.simulate import app as simulate_app  # noqa: PLC0415
 
     groups = {
@@ -177,6 +178,7 @@ def _add_groups() -> None:
         "network": network_app,
         "op": operation_app,
         "queues": queues_app,
+        "schedule": schedule_app,
         "simulate": simulate_app,
     }
     if not app.registered_groups:

@@ -100,14 +100,14 @@ def set_(
     part = None if reserve is None else views.share(reserve)
     db = current().db
     seen = store.policy(db, name)
-    _tell(store.set_policy(db, name, bound_s=bound_s, reserve=part, by=_who(), expected=seen), as_json=as_json)
+    _tell(store.set_policy(db, name, bound_s=bound_s, reserve=part, by=who(), expected=seen), as_json=as_json)
 
 
 @app.command()
 def reset(name: Name, as_json: JsonFlag = False) -> None:
     """Let the settings say again what the bound and the reserve are."""
     db = current().db
-    _tell(store.reset_policy(db, name, by=_who(), expected=store.policy(db, name)), as_json=as_json)
+    _tell(store.reset_policy(db, name, by=who(), expected=store.policy(db, name)), as_json=as_json)
 
 
 @app.command()
@@ -185,7 +185,7 @@ def _tell(change: store.Change, *, as_json: bool) -> None:
         console.print(late, style="yellow", highlight=False)
 
 
-def _who() -> str:
+def who() -> str:
     """Who changes it, for the history: the user and the machine."""
     try:
         user = os.environ.get("SUDO_USER") or getpass.getuser()

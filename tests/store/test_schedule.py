@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -15,7 +16,7 @@ from config.settings import Settings
 from scheduler.errors import Refused
 from scheduler.store import schedule
 from scheduler.store.database import Database
-from scheduler.store.schedule import NONE_YET
+from scheduler.store.schedule import NONE_YET, Asked
 from scheduler.store.sync import apply_settings
 from tests.conftest import MakeSettings
 
@@ -109,6 +110,8 @@ def test_what_is_so_already_is_no_change(db: Database) -> None:
         ("new", {"task": "a.b", "cadence": "5s", "args": {"a": 1}}, "args"),
         ("new", {"task": "a.b", "cadence": "5s", "kwargs": {"a": float("nan")}}, "must be JSON"),
         ("new", {"task": "a.b", "cadence": "5s", "args": ["x" * 20_000]}, "at most 16384"),
+        ("new", {"task": "a.b", "cadence": "5s", "args": ["\0"]}, "no character 0"),
+        ("new", {"task": "a.b", "cadence": "5s", "args": ["\ud800"]}, "no half of a character"),
         ("new", {"task": "a.b", "cadence": "5s", "expires_s": 0}, "expires_s"),
         ("new", {"task": "a.b", "cadence": "5s", "queue": "no queue"}, "queue"),
         ("no name", {"task": "a.b", "cadence": "5s"}, "an entry cannot have this name"),
@@ -177,10 +180,10 @@ def test_new_settings_are_told_and_what_was_said_live_stays(
 
 @pytest.mark.usefixtures("settings")
 def test_of_two_who_ask_for_it_now_the_second_has_the_firsts(db: Database) -> None:
-    assert schedule.request_run(db, SWEEP, by=BY) is True
-    assert schedule.request_run(db, SWEEP, by="bob@desk") is False
+    first = schedule.request_run(db, SWEEP, by=BY)
     found = schedule.entry(db, SWEEP)
-    assert (found.asked_by, found.asked_at is None) == (BY, False)
+    assert first == Asked(found.asked_at, BY, is_new=True)
+    assert schedule.request_run(db, SWEEP, by="bob@desk") == replace(first, is_new=False)
     with pytest.raises(Refused, match=r"did you mean 'pool\.sweep'"):
         schedule.request_run(db, "pool.swep", by=BY)
 

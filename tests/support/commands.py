@@ -5,24 +5,32 @@ from __future__ import annotations
 import contextlib
 import io
 import subprocess
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from tasks.cli import main
+from tasks.context import Context
 from tests.support.deployment import Deployment
 
 Ended = subprocess.CompletedProcess[str]
 
 
-def here(deployment: Deployment, *arguments: str) -> Ended:
+class HasContext(Protocol):
+    """A deployment, or as much of one as a command needs that asks no worker."""
+
+    @property
+    def context(self) -> Context: ...
+
+
+def here(deployment: HasContext, *arguments: str, width: int = 100) -> Ended:
     """The command in this process, on this deployment: most of a second of each other command is its start."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr("sys.argv", ["stoker", *arguments])
         patch.setattr("tasks.context._current", deployment.context)
         # Not COLUMNS: a console that was made where that was set keeps to it.
-        patch.setattr("tasks.cli.output.console.width", 100)
+        patch.setattr("tasks.cli.output.console.width", width)
         with pytest.raises(SystemExit) as ended:
             main()
     code = ended.value.code
