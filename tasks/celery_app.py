@@ -15,6 +15,7 @@ from config.queues import SEPARATOR, as_option
 from config.settings import Settings, load
 from tasks.beat_alive import watch_beats
 from tasks.bootsteps import CheckEngines, KeeperStep, TellWhenFree
+from tasks.correlation import follow_tasks
 from tasks.logs import configure_logs
 from tasks.routing import KnownQueuesOnly
 from tasks.transport import register
@@ -94,6 +95,7 @@ def make_app(name: str, settings: Settings, **options: Any) -> Celery:  # noqa: 
 
 _settings = load()
 configure_logs(_settings.logs.format)
+follow_tasks()
 app = make_app(
     "stoker", _settings, include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"]
 )

@@ -19,6 +19,7 @@ from scheduler.store import launches, revision
 from scheduler.store.database import Database
 from scheduler.store.networks import Underlay
 from scheduler.store.sync import apply_settings
+from tasks import correlation
 from tasks.engines import check_postgres, check_redis
 from tasks.launchers.process import ProcessLauncher
 from tasks.network import driver as network_driver
@@ -167,14 +168,15 @@ class Context:
 
     def request_stop(self, workers: Iterable[int]) -> None:
         """Queue the stop of workers that drain."""
-        self._send(STOP_TASK, [(worker_id,) for worker_id in workers])
+        story = correlation.current()
+        self._send(STOP_TASK, [((worker_id,), story) for worker_id in workers])
 
     def request_spawns(self, slots: Iterable[Slot]) -> None:
         """Publish the launch of slots that are committed. One that is lost on the way is published again by the sweep."""
-        self._send(SPAWN_TASK, [(slot.worker_id, slot.attempt) for slot in slots])
+        self._send(SPAWN_TASK, [((slot.worker_id, slot.attempt), slot.correlation_id) for slot in slots])
 
-    def _send(self, task: str, calls: Sequence[tuple[Any, ...]]) -> None:
-        """Publish calls of a task to the queue that the settings route it to, in few round trips.
+    def _send(self, task: str, calls: Sequence[tuple[tuple[Any, ...], str | None]]) -> None:
+        """Publish calls of a task, each in its story, to the queue that the settings route it to, in few round trips.
 
         What Stoker sends itself is never the only word of it: the ticks find in SQL what was not heard. So a broker that does
         not answer is logged, and no caller waits for it to come back.
@@ -184,8 +186,11 @@ class Context:
         queue = self.settings.routes[task]
         try:
             with self.app.producer_or_acquire() as producer, producer.batch(_BATCH):
-                for args in calls:
-                    self.app.send_task(task, args=args, queue=queue, producer=producer, ignore_result=True, retry=False)
+                for args, story in calls:
+                    with correlation.within(story):
+                        self.app.send_task(
+                            task, args=args, queue=queue, producer=producer, ignore_result=True, retry=False
+                        )
         except (OperationalError, redis.RedisError) as error:
             log.warning(
                 "messages not sent; a tick finds what they were about", task=task, count=len(calls), error=str(error)

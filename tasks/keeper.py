@@ -18,7 +18,7 @@ import structlog
 from scheduler.core.states import WorkerState
 from scheduler.errors import Temporary
 from scheduler.store import launches
-from tasks import lifecycle
+from tasks import correlation, lifecycle
 from tasks.launchers.notify import NotifyListener
 from tasks.launchers.probes import wait_ready
 
@@ -114,7 +114,9 @@ class Keeper:
         asked = asyncio.ensure_future(drain.wait())
         try:
             if known.state is WorkerState.SPAWNING:
-                await self._become_ready(known, gone, asked)
+                # Part of the story of the claim that it was made for; later it may be another's.
+                with correlation.within(known.correlation_id):
+                    await self._become_ready(known, gone, asked)
             await asyncio.wait({gone, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not gone.done():
                 kind = self._context.settings.profile(known.profile)

@@ -9,6 +9,7 @@ import structlog
 
 from scheduler.core.states import WorkerState
 from scheduler.store import launches
+from tasks import correlation
 
 if TYPE_CHECKING:
     from config.profile import Profile
@@ -51,7 +52,8 @@ def ended(context: Context, known: Launched, reason: str) -> bool:
     if end is None:
         return False
     if end.state is WorkerState.LOST:
-        log.warning("worker lost", worker=known.worker_id, profile=end.profile, reason=reason)
+        with correlation.within(end.correlation_id):
+            log.warning("worker lost", worker=known.worker_id, profile=end.profile, reason=reason)
         if end.ready_s is None or end.ready_s > context.settings.ticket_ttl_s:
             context.request_reconcile(end.profile)
         # else it died as soon as it was ready, as the next one may: replaced by the tick, a crash loop is one a period.

@@ -12,6 +12,8 @@ import structlog
 from celery import signals
 from celery._state import get_current_task
 
+from tasks import correlation
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Mapping, MutableMapping
@@ -28,6 +30,7 @@ def configure_logs(form: Literal["console", "json"] = "console") -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            add_story,
             structlog.processors.format_exc_info,
             hide_secrets,
             # Rendered by the handler, together with the lines of libraries.
@@ -46,12 +49,13 @@ def configure_logs(form: Literal["console", "json"] = "console") -> None:
 
 
 def json_formatter() -> structlog.stdlib.ProcessorFormatter:
-    """One JSON object a line, whoever wrote it: at, level, logger, event, its facts, and the task in which it was written."""
+    """One JSON object a line, whoever wrote it: at, level, logger, event, its facts, the task and the story it was written in."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         add_task,
+        add_story,
     ]
     return structlog.stdlib.ProcessorFormatter(
         processors=[
@@ -71,6 +75,13 @@ def add_task(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
         event.setdefault("task", task.name)
         event.setdefault("task_id", task.request.id)
         event.setdefault("root_id", task.request.root_id)
+    return event
+
+
+def add_story(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+    """The correlation id of the claim or submit that this thread works for."""
+    if (id_ := correlation.current()) is not None:
+        event.setdefault("correlation_id", id_)
     return event
 
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -17,6 +18,7 @@ from scheduler.core.misses import MissReason
 from scheduler.errors import Refused, check_wait, unknown
 from scheduler.store import claims, tickets
 from scheduler.store.claims import Claim, UnknownTenantError
+from tasks import correlation
 from tasks.activation import ActivationFailed, activate, deactivate
 from tasks.tallying import Tallies
 from tasks.waiting import WaitingRoom
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from config.settings import Settings
     from scheduler.redis.hints import Hints
-    from scheduler.store.database import Database
+    from scheduler.store.database import Database, Row
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Held:
     origin: str
     lease_s: float
     token: str = field(repr=False)
+    correlation_id: str = ""  # by which logs, events and traces of it are found
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -61,6 +64,7 @@ class Miss:
     tenant: str
     profile: str
     reason: MissReason
+    correlation_id: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -89,28 +93,37 @@ class Pool:
         )
         self.tallies = Tallies(db)
 
-    def claim(self, tenant: str, profile: str, *, wait_s: float = 0.0, waiter: str = "") -> Held | Miss:
+    def claim(
+        self, tenant: str, profile: str, *, wait_s: float = 0.0, waiter: str = "", correlation_id: str = ""
+    ) -> Held | Miss:
         """Take a worker for the tenant, waiting in turn for at most `wait_s` seconds.
 
         A caller that does not wait leaves a ticket that lives two ticks; asking again under the same `waiter` keeps that one
-        ticket, so a thousand retries are one demand. A waiting call is a demand of its own.
+        ticket, so a thousand retries are one demand. A waiting call is a demand of its own. `correlation_id` names the story
+        that begins here; by default that of the task it is a part of, else a new one.
 
         Raises:
-            Refused: a malformed or unknown name, or a wait out of bounds.
+            Refused: a malformed or unknown name, a wait out of bounds, or no correlation id.
             Temporary: the database did not answer.
         """
         kind = self._profile(profile)
         self._check(tenant, wait_s)
+        with correlation.within(correlation.chosen(correlation_id)):
+            return self._counted(tenant, kind, waiter or (uuid.uuid4().hex if wait_s > 0 else ""), wait_s)
+
+    def _counted(self, tenant: str, kind: Profile, waiter: str, wait_s: float) -> Held | Miss:
         began = time.monotonic()
         outcome, reason = "failed", "error"
         try:
-            answer = self._claim(tenant, kind, waiter or (uuid.uuid4().hex if wait_s > 0 else ""), began + wait_s)
+            answer = self._claim(tenant, kind, waiter, began + wait_s)
             outcome, reason = ("held", answer.origin) if isinstance(answer, Held) else ("miss", str(answer.reason))
         except Refused:
             reason = "refused"
             raise
         finally:
             self.tallies.claim(kind.name, outcome, reason, time.monotonic() - began)
+        worker = answer.worker_id if isinstance(answer, Held) else None
+        log.info("claim answered", tenant=tenant, profile=kind.name, outcome=outcome, reason=reason, worker=worker)
         return answer
 
     def _claim(self, tenant: str, kind: Profile, waiter: str, deadline: float) -> Held | Miss:
@@ -121,7 +134,8 @@ class Pool:
                 break
             if (held := self._bind(found, kind)) is not None:
                 return held
-        return Miss(tenant, kind.name, found if isinstance(found, MissReason) else MissReason.NO_WARM)
+        reason = found if isinstance(found, MissReason) else MissReason.NO_WARM
+        return Miss(tenant, kind.name, reason, correlation.chosen())
 
     def renew(self, tenant: str, worker_id: int, epoch: int, profile: str) -> bool:
         """Keep the claim for another lease. False: it has ended; the worker must not be used any more."""
@@ -133,7 +147,13 @@ class Pool:
         row = claims.release(self._db, worker_id, epoch, tenant)
         if row is None:
             return None
+        with correlation.within(row["correlation_id"]):
+            self._released(tenant, worker_id, epoch, row)
+        return str(row["became"])
+
+    def _released(self, tenant: str, worker_id: int, epoch: int, row: Row) -> None:
         kind = self._settings.profile(row["profile"])
+        log.info("released", tenant=tenant, worker=worker_id, epoch=epoch, became=row["became"])
         if row["became"] == "draining":
             self._request_stop([worker_id])
         elif kind is not None:
@@ -143,7 +163,6 @@ class Pool:
                 # Its token stays good for this tenant alone, until the worker is claimed again or its hot idle is over.
                 log.warning("worker did not void its token", worker=worker_id, error=str(error))
         self.offer_to([tenant])
-        return str(row["became"])
 
     def offer_to(self, tenants: Collection[str]) -> int:
         """Offer whatever these tenants wait for: they have room under their caps again. Matches made."""
@@ -187,6 +206,7 @@ class Pool:
                 wake_key=self._room.wake_key if waits else None,
                 ttl=timedelta(seconds=self._settings.timeouts.waiter_ttl_s if waits else self._settings.ticket_ttl_s),
                 at_most=self._settings.bounds.tickets_per_tenant,
+                correlation_id=correlation.current(),
             )
             if ticket is None:
                 return MissReason.QUEUE_FULL
@@ -204,14 +224,22 @@ class Pool:
         return found
 
     def _ask(self, tenant: str, kind: Profile, waiter: str) -> Claim | MissReason:
-        lease = self.binding_lease(kind)
+        ask = partial(
+            claims.claim,
+            self._db,
+            tenant,
+            kind.canonical,
+            waiter=waiter,
+            lease=self.binding_lease(kind),
+            correlation_id=correlation.current(),
+        )
         try:
-            return claims.claim(self._db, tenant, kind.canonical, waiter=waiter, lease=lease)
+            return ask()
         except UnknownTenantError:
             if not self._settings.tenants.admit_unknown and tenant not in self._settings.tenants.caps:
                 raise
             claims.admit_tenant(self._db, tenant, self._settings.tenant_cap(tenant))
-            return claims.claim(self._db, tenant, kind.canonical, waiter=waiter, lease=lease)
+            return ask()
 
     def _bind(self, claim: Claim, kind: Profile) -> Held | None:
         token = secrets.token_urlsafe(32)
@@ -232,6 +260,7 @@ class Pool:
             node=claim.node,
             origin=claim.origin,
             lease_s=kind.lease_s,
+            correlation_id=correlation.chosen(),
             token=token,
         )
 

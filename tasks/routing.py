@@ -12,6 +12,7 @@ from celery.app.amqp import AMQP, Queues
 from celery.app.routes import Router
 
 from scheduler.errors import unknown
+from tasks import correlation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +73,12 @@ class KnownQueuesOnly(AMQP):
     """What a Celery app of Stoker publishes by: `Celery(..., amqp=KnownQueuesOnly)`."""
 
     queues_cls = KnownQueues
+
+    def as_task_v2(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - Celery's own signature
+        """The message of a task: part of the story in which it is published. A header that was given stands."""
+        message = super().as_task_v2(*args, **options)
+        correlation.add_to(message.headers)
+        return message
 
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> KnownRoutes:  # noqa: ANN401, FBT001, N802
         """Celery's own name of what makes its router."""

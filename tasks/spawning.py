@@ -10,11 +10,12 @@ import structlog
 
 from scheduler.core.states import WorkerState
 from scheduler.store import launches
-from tasks import lifecycle
+from tasks import correlation, lifecycle
 from tasks.keeper import running_keeper
 from tasks.launchers.base import LaunchError, LaunchSpec
 
 if TYPE_CHECKING:
+    from scheduler.store.launches import LaunchOrder
     from tasks.context import Context
 
 log = structlog.get_logger(__name__)
@@ -22,10 +23,15 @@ log = structlog.get_logger(__name__)
 
 def launch(context: Context, worker_id: int, attempt: int) -> None:
     """Launch the slot, or adopt what an earlier attempt launched, and hand it to the keeper."""
-    settings, db, launcher = context.settings, context.db, context.launcher
+    settings, db = context.settings, context.db
     order = launches.take_order(db, worker_id, attempt, timedelta(seconds=settings.timeouts.launch_lease_s))
-    if order is None:
-        return
+    if order is not None:
+        with correlation.within(order.correlation_id):
+            _launch(context, order)
+
+
+def _launch(context: Context, order: LaunchOrder) -> None:
+    settings, db, launcher, worker_id = context.settings, context.db, context.launcher, order.worker_id
     kind = settings.profile(order.profile)
     if kind is None:
         lifecycle.give_up(context, worker_id, "profile_not_in_settings", gone=True)
@@ -53,4 +59,6 @@ def stop(context: Context, worker_id: int) -> None:
     """Have the keeper stop a draining worker; one of another process finds it by itself."""
     known = launches.look_up(context.db, worker_id)
     if known is not None and known.state is WorkerState.DRAINING and (keeper := running_keeper()) is not None:
+        with correlation.within(known.correlation_id):
+            log.info("stopping", worker=worker_id)
         keeper.watch(known)

@@ -46,7 +46,9 @@ class UnknownTenantError(Refused):
     """No such tenant is known to the database. The caller admits it, if the settings do, and asks again."""
 
 
-def claim(db: Database, tenant: str, profile: str, *, waiter: str, lease: timedelta) -> Claim | MissReason:
+def claim(
+    db: Database, tenant: str, profile: str, *, waiter: str, lease: timedelta, correlation_id: str | None = None
+) -> Claim | MissReason:
     """Take the tenant's own hot-idle worker, else the idle one on the longest-seen node; or say why there is none.
 
     Raises:
@@ -54,11 +56,12 @@ def claim(db: Database, tenant: str, profile: str, *, waiter: str, lease: timede
         Permanent: the profile has no row: the settings were not applied to this database.
     """
     row = db.row(
-        "select * from claim_worker(%(tenant)s, %(profile)s, %(waiter)s, %(lease)s)",
+        "select * from claim_worker(%(tenant)s, %(profile)s, %(waiter)s, %(lease)s, %(correlation)s)",
         tenant=tenant,
         profile=profile,
         waiter=waiter,
         lease=lease,
+        correlation=correlation_id,
     )
     assert row is not None, "a function with OUT parameters returns one row"
     if row["worker_id"] is not None:
@@ -104,10 +107,10 @@ def renew(db: Database, worker_id: int, epoch: int, tenant: str, lease: timedelt
 
 
 def release(db: Database, worker_id: int, epoch: int, tenant: str) -> Row | None:
-    """End the claim: what its worker became, and what is needed to void its token there. None: it had ended before."""
+    """End the claim: what its worker became, what is needed to void its token there, its story. None: it had ended before."""
     row = db.row(
         "select release_claim(w.id, %(epoch)s, %(tenant)s, make_interval(secs => (p.spec ->> 'hot_idle_s')::float)) as became,"
-        " w.endpoint, w.activation_key, w.profile"
+        " w.endpoint, w.activation_key, w.profile, w.correlation_id"
         " from workers w join profiles p on p.name = w.profile where w.id = %(worker)s",
         worker=worker_id,
         epoch=epoch,

@@ -30,6 +30,7 @@ class Launched:
     handle: dict[str, Any]
     endpoint: str
     age_s: float  # since its launch
+    correlation_id: str | None
     activation_key: str = field(repr=False)
 
 
@@ -41,6 +42,7 @@ class Ended:
     profile: str
     tenant: str | None
     ready_s: float | None  # how long ago it became ready; None: it never did
+    correlation_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,12 @@ class LaunchOrder:
     worker_id: int
     attempt: int
     profile: str
+    correlation_id: str | None
     activation_key: str = field(repr=False)
 
 
 _LAUNCHED: Final = """
-select id, epoch, profile, state, handle, endpoint, activation_key,
+select id, epoch, profile, state, handle, endpoint, activation_key, correlation_id,
        extract(epoch from now() - coalesce(launched_at, created_at))::float as age_s
 from workers where ended_at is null and handle is not null
 """
@@ -65,13 +68,15 @@ def take_order(db: Database, worker_id: int, attempt: int, launch_lease: timedel
     row = db.row(
         "update workers set launch_attempts = launch_attempts + 1, launch_until = clock_timestamp() + %(lease)s"
         " where id = %(worker)s and state = 'spawning' and handle is null and launch_attempts = %(attempt)s"
-        " returning launch_attempts, profile, activation_key",
+        " returning launch_attempts, profile, correlation_id, activation_key",
         worker=worker_id,
         attempt=attempt,
         lease=launch_lease,
     )
-    return (
-        None if row is None else LaunchOrder(worker_id, row["launch_attempts"], row["profile"], row["activation_key"])
+    if row is None:
+        return None
+    return LaunchOrder(
+        worker_id, row["launch_attempts"], row["profile"], row["correlation_id"], activation_key=row["activation_key"]
     )
 
 
@@ -101,7 +106,8 @@ def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint
         if found is None:
             return False
         connection.execute(
-            "insert into events (kind, profile, worker_id, detail) values ('worker.launched', %(profile)s, %(worker)s,"
+            "insert into events (kind, profile, worker_id, correlation_id, detail)"
+            " values ('worker.launched', %(profile)s, %(worker)s, %(correlation)s,"
             " jsonb_build_object('node', %(node)s::text, 'endpoint', %(endpoint)s::text, 'attempt', %(attempt)s::int))",
             {
                 "profile": order.profile,
@@ -109,6 +115,7 @@ def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint
                 "node": node,
                 "endpoint": endpoint,
                 "attempt": order.attempt,
+                "correlation": order.correlation_id,
             },
         )
         return True
@@ -169,7 +176,7 @@ def gone(db: Database, worker_id: int, handle: Mapping[str, Any], reason: str) -
     """
     for _ in range(_RACES):
         row = db.row(
-            "select w.profile, w.tenant, w.lease_until is not null as claimed,"
+            "select w.profile, w.tenant, w.correlation_id, w.lease_until is not null as claimed,"
             " extract(epoch from now() - w.ready_at)::float as ready_s, coalesce("
             " move_worker(w.id, w.epoch, array['draining'], 'retired', 'stopped'),"
             " move_worker(w.id, w.epoch, array['idle','activating','active','hot_idle'], 'lost', %(reason)s)) as was"
@@ -183,7 +190,8 @@ def gone(db: Database, worker_id: int, handle: Mapping[str, Any], reason: str) -
             return None
         if row["was"] is not None:
             state = WorkerState.RETIRED if row["was"] == WorkerState.DRAINING else WorkerState.LOST
-            return Ended(state, row["profile"], row["tenant"] if row["claimed"] else None, row["ready_s"])
+            tenant = row["tenant"] if row["claimed"] else None
+            return Ended(state, row["profile"], tenant, row["ready_s"], row["correlation_id"])
         # A claim, a release or a reaper moved it between our look and our move: look again.
     return None
 
@@ -215,5 +223,6 @@ def _launched(row: dict[str, Any]) -> Launched:
         handle=row["handle"],
         endpoint=row["endpoint"],
         age_s=row["age_s"],
+        correlation_id=row["correlation_id"],
         activation_key=row["activation_key"],
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SUBMIT: LiteralString = (
     "select * from submit_operation(%(kind)s, %(target)s, %(queue)s, %(rank)s, %(plan)s, %(trail)s,"
-    " %(needs)s::bigint[], %(after)s::bigint[])"
+    " %(needs)s::bigint[], %(after)s::bigint[], %(correlation)s)"
 )
 _RECENT: LiteralString = (
     "select "
@@ -64,6 +64,7 @@ class Operation:
     token: str
     state: OperationState
     is_new: bool  # False: an equal one was pending, and stands for this request too
+    correlation_id: str | None  # its own: that of the request which made it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,16 @@ class Released:
 
     id: int
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToPublish:
+    """What publishing an operation's next step takes."""
+
+    place: Place
+    queue: str
+    steps: Sequence[Step]
+    correlation_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ class BegunRun:
     lease_left_s: float
 
 
-def submit(
+def submit(  # noqa: PLR0913 - one row's columns
     connection: Connection,
     kind: str,
     target: str,
@@ -94,6 +105,7 @@ def submit(
     plan: Plan,
     needs: Sequence[int] = (),
     after: Sequence[int] = (),
+    correlation_id: str | None = None,
 ) -> Operation:
     """Write the operation, within the caller's transaction: there is no id before its row stands.
 
@@ -117,6 +129,7 @@ def submit(
                 "trail": Jsonb(trail),
                 "needs": list(needs),
                 "after": list(after),
+                "correlation": correlation_id,
             },
         ).fetchone()
     except errors.NoDataFound as refusal:
@@ -126,7 +139,7 @@ def submit(
             remedy="name operations that can still succeed (`stoker op list`)",
         ) from refusal
     assert row is not None
-    return Operation(row["id"], row["token"], OperationState(row["state"]), row["is_new"])
+    return Operation(row["id"], row["token"], OperationState(row["state"]), row["is_new"], row["correlation_id"])
 
 
 def begin_run(  # noqa: PLR0913 - one row's columns
@@ -217,15 +230,16 @@ def cancel(db: Database, operation: int) -> tuple[Place, list[Released]] | None:
     return place, [Released(row["id"], row["token"]) for row in released]
 
 
-def steps(db: Database, operation: int) -> tuple[Place, str, list[Step]] | None:
-    """Where a live operation stands, its queue, and all its steps; None when it has ended, waits, or is unknown."""
+def steps(db: Database, operation: int) -> ToPublish | None:
+    """Where a live operation stands, and all its steps; None when it has ended, waits, or is unknown."""
     row = db.row(
-        "select step, token, queue, plan from operations where id = %(id)s and state in ('queued', 'running')",
+        "select step, token, queue, plan, correlation_id from operations where id = %(id)s and state in ('queued', 'running')",
         id=operation,
     )
     if row is None:
         return None
-    return Place(operation, row["step"], row["token"]), row["queue"], [Step(**step) for step in row["plan"]]
+    place = Place(operation, row["step"], row["token"])
+    return ToPublish(place, row["queue"], [Step(**step) for step in row["plan"]], row["correlation_id"])
 
 
 def unseen(db: Database, longer_than: timedelta, at_most: int) -> list[Place]:

@@ -20,6 +20,7 @@ class Slot:
 
     worker_id: int
     attempt: int
+    correlation_id: str | None = None  # of the claim that waits for it, if it was made for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,15 @@ select coalesce(p.name, c.profile) as name, now() as now, p.max_workers, p.backo
 from profiles p left join counted c on c.profile = p.name left join wanted w on w.profile = p.name
 where p.is_current or c.live > 0
 """
+# The first slots are for the tickets that wait longest and have none on its way yet: so a claim's story has its spawn.
 _CREATE = """
-insert into workers (profile, launch_until)
-select %(profile)s, clock_timestamp() + %(lease)s from generate_series(1, %(count)s) returning id
+insert into workers (profile, launch_until, correlation_id)
+select %(profile)s, clock_timestamp() + %(lease)s, waiting.correlation_id from generate_series(1, %(count)s) n left join (
+    select k.correlation_id, row_number() over (order by k.asked_at, k.id) as n from tickets k
+    where k.profile = %(profile)s and k.worker_id is null and k.expires_at > now() and k.correlation_id is not null
+      and not exists (select from workers w where w.profile = k.profile and w.state = 'spawning'
+                      and w.ended_at is null and w.correlation_id = k.correlation_id)) waiting using (n)
+returning id, correlation_id
 """
 
 
@@ -96,7 +103,7 @@ def create(
                 "demand": now_known.demand,
             },
         )
-        return decided, [Slot(row["id"], 0) for row in made]
+        return decided, [Slot(row["id"], 0, row["correlation_id"]) for row in made]
 
     return db.transaction(work)
 
@@ -107,11 +114,11 @@ def unlaunched(db: Database, launch_lease: timedelta, at_most: int) -> list[Slot
         "update workers set launch_until = clock_timestamp() + %(lease)s where id = any(array("
         # An array is read once; of `in (select ... limit)` a plan may ask again for each row, and pass the limit.
         " select id from workers where state = 'spawning' and ended_at is null and handle is null and launch_until < now()"
-        " order by id limit %(most)s for update skip locked)) returning id, launch_attempts",
+        " order by id limit %(most)s for update skip locked)) returning id, launch_attempts, correlation_id",
         lease=launch_lease,
         most=at_most,
     )
-    return [Slot(row["id"], row["launch_attempts"]) for row in rows]
+    return [Slot(row["id"], row["launch_attempts"], row["correlation_id"]) for row in rows]
 
 
 def _seen(rows: Collection[Row]) -> Seen | None:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from scheduler.core.correlation import IN_SQL as CORRELATION_IN_SQL
 from scheduler.core.states import CLAIMED, LIVE, NEUTRAL, WorkerState
 
 if TYPE_CHECKING:
@@ -164,6 +165,9 @@ workers = Table(
     Column("ready_at", Time),
     Column("ended_at", Time),
     Column("failure", Text),
+    # Of the latest claim on it; before the first, of the ticket that it was made for, if there was one.
+    Column("correlation_id", Text),
+    CheckConstraint(CORRELATION_IN_SQL, name="correlation_is_short"),
     CheckConstraint(f"state in {among(WorkerState)}", name="state_known"),
     CheckConstraint("epoch >= 0", name="epoch_counts_up"),
     CheckConstraint(f"state not in {among(NEUTRAL)} or tenant is null", name="neutral_has_no_tenant"),
@@ -209,6 +213,8 @@ tickets = Table(
     Column("expires_at", Time, nullable=False),
     Column("worker_id", BigInteger),
     Column("epoch", Integer),
+    Column("correlation_id", Text),
+    CheckConstraint(CORRELATION_IN_SQL, name="correlation_is_short"),
     UniqueConstraint("tenant", "profile", "waiter"),
     UniqueConstraint("worker_id", "epoch"),
     CheckConstraint("(worker_id is null) = (epoch is null)", name="granted_whole"),
@@ -232,10 +238,12 @@ claims = Table(
     Column("activated_at", Time),
     Column("ended_at", Time, nullable=False),
     Column("end_reason", Text, nullable=False),
+    Column("correlation_id", Text),
     CheckConstraint("origin in ('hot_idle', 'warm', 'waited')", name="origin_known"),
     CheckConstraint("asked_at <= claimed_at and claimed_at <= ended_at", name="time_runs_forward"),
 )
 Index("ix_claims_ended", claims.c.ended_at)
+Index("ix_claims_correlation", claims.c.correlation_id, postgresql_where=text("correlation_id is not null"))
 
 events = Table(
     "events",
@@ -247,8 +255,10 @@ events = Table(
     Column("worker_id", BigInteger),
     Column("tenant", Text),
     Column("detail", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("correlation_id", Text),
 )
 Index("ix_events_at", events.c.at)
+Index("ix_events_correlation", events.c.correlation_id, postgresql_where=text("correlation_id is not null"))
 Index("ix_events_worker", events.c.worker_id)
 
 # Counters and histograms that no process's end sets back: a row a series and edge, as many as the labels have values.

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import CIDR, INET, JSONB, ExcludeConstraint
 
+from scheduler.core.correlation import IN_SQL as CORRELATION_IN_SQL
 from scheduler.core.operations import ENDED, OperationState, RunState
 from scheduler.store.tables import NOW, Time, among, metadata
 
@@ -53,6 +54,8 @@ operations = Table(
     Column("ended_at", Time),
     Column("seen_at", Time, nullable=False, server_default=NOW),  # when it last moved, or was looked for
     Column("counted", Boolean, nullable=False, server_default=text("false")),  # `tallies` has it
+    Column("correlation_id", Text),  # of who submitted it first
+    CheckConstraint(CORRELATION_IN_SQL, name="correlation_is_short"),
     CheckConstraint(f"state in {among(OperationState)}", name="state_known"),
     CheckConstraint("step between 0 and steps", name="step_in_plan"),
     CheckConstraint("steps = jsonb_array_length(plan)", name="steps_counted"),
@@ -83,6 +86,7 @@ Index(
     operations.c.ended_at,
     postgresql_where=text("ended_at is not null and not counted"),
 )
+Index("ix_operations_correlation", operations.c.correlation_id, postgresql_where=text("correlation_id is not null"))
 Index("ix_operations_target", operations.c.target, operations.c.id)
 
 operation_needs = Table(

@@ -23,7 +23,15 @@ class Grant:
 
 
 def take(
-    db: Database, tenant: str, profile: str, *, waiter: str, wake_key: str | None, ttl: timedelta, at_most: int
+    db: Database,
+    tenant: str,
+    profile: str,
+    *,
+    waiter: str,
+    wake_key: str | None,
+    ttl: timedelta,
+    at_most: int,
+    correlation_id: str | None = None,
 ) -> int | None:
     """A place in the queue, or the one this waiter has already; None: the tenant has as many as it may.
 
@@ -31,13 +39,14 @@ def take(
     while it was being written is not missed.
     """
     row = db.row(
-        "select take_ticket(%(tenant)s, %(profile)s, %(waiter)s, %(wake)s, %(ttl)s, %(most)s) as id",
+        "select take_ticket(%(tenant)s, %(profile)s, %(waiter)s, %(wake)s, %(ttl)s, %(most)s, %(correlation)s) as id",
         tenant=tenant,
         profile=profile,
         waiter=waiter,
         wake=wake_key,
         ttl=ttl,
         most=at_most,
+        correlation=correlation_id,
     )
     return None if row is None else row["id"]
 

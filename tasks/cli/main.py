@@ -141,16 +141,24 @@ def events(
     kind: Annotated[str | None, typer.Option(help="Only kinds that begin so: worker, claim, reconcile.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     worker: Annotated[int | None, typer.Option(help="Only this worker's.")] = None,
+    story: Annotated[
+        str | None,
+        typer.Option("--correlation", metavar="ID", help="Only of this claim or operation, with all its steps."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What happened, newest last: the history that Flower forgets."""
     from scheduler.store import history  # noqa: PLC0415 - as in `up`
     from tasks.context import current  # noqa: PLC0415
 
-    rows = history.events(current().db, limit=limit, kind=kind, tenant=tenant, worker=worker)[::-1]
+    rows = history.events(current().db, limit=limit, kind=kind, tenant=tenant, worker=worker, correlation_id=story)[
+        ::-1
+    ]
     if as_json:
         print_json(rows)
     else:
+        for row in rows:
+            row["detail"] = {**row["detail"], "correlation_id": None if story else row["correlation_id"]}
         print_table("events", ("at", "kind", "worker_id", "tenant", "profile", "detail"), rows)
 
 

@@ -11,7 +11,7 @@ from scheduler.store.operations import Operation
 from tasks import network_looks
 from tasks.cli import network_views
 from tasks.cli.output import JsonFlag, console, print_json
-from tasks.cli.submitting import Queue, Wait, submit
+from tasks.cli.submitting import Correlation, Queue, Wait, submit
 from tasks.context import Context, current
 
 app = typer.Typer(no_args_is_help=True, help="Create, plug, see and delete networks. Each change is an operation.")
@@ -23,12 +23,13 @@ Interface = Annotated[str, typer.Argument(metavar="INTERFACE", help="The instanc
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0917 - the options of a command
     name: Network,
     prefix: Annotated[str, typer.Argument(help="Its addresses: 10.1.0.0/24.")],
     node: Annotated[str, typer.Option(help="Where its gateway, DHCP and DNS are; the first of [network.nodes].")] = "",
     queue: Queue = USER_FACING_QUEUE,
     wait: Wait = 0.0,
+    story: Correlation = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Want a network."""
@@ -36,6 +37,7 @@ def create(
         lambda context: (context.networks.create(name, prefix, node=node, queue=queue), {}),
         wait_s=wait,
         as_json=as_json,
+        story=story,
     )
 
 
@@ -53,9 +55,15 @@ def show(
 
 
 @app.command()
-def delete(name: Network, queue: Queue = USER_FACING_QUEUE, wait: Wait = 0.0, as_json: JsonFlag = False) -> None:
+def delete(
+    name: Network,
+    queue: Queue = USER_FACING_QUEUE,
+    wait: Wait = 0.0,
+    story: Correlation = "",
+    as_json: JsonFlag = False,
+) -> None:
     """Want a network gone. Refused while it has interfaces."""
-    submit(lambda context: (context.networks.delete(name, queue=queue), {}), wait_s=wait, as_json=as_json)
+    submit(lambda context: (context.networks.delete(name, queue=queue), {}), wait_s=wait, as_json=as_json, story=story)
 
 
 @app.command()
@@ -70,6 +78,7 @@ def plug(  # noqa: PLR0913, PLR0917 - the options of a command
     mac: Annotated[str, typer.Option(help="Its MAC, one of Stoker's own; by default derived from its name.")] = "",
     queue: Queue = USER_WAITING_QUEUE,
     wait: Wait = 0.0,
+    story: Correlation = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Want an instance in a network; prints the address and MAC that DHCP will give it."""
@@ -80,7 +89,7 @@ def plug(  # noqa: PLR0913, PLR0917 - the options of a command
         )
         return operation, {"address": row["address"], "mac": row["mac"]}
 
-    submit(ask, wait_s=wait, as_json=as_json)
+    submit(ask, wait_s=wait, as_json=as_json, story=story)
 
 
 @app.command()
@@ -89,19 +98,26 @@ def unplug(
     interface: Interface,
     queue: Queue = USER_FACING_QUEUE,
     wait: Wait = 0.0,
+    story: Correlation = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Want an instance out of a network, and its floating address free."""
-    submit(lambda context: (context.networks.unplug(network, interface, queue=queue), {}), wait_s=wait, as_json=as_json)
+    submit(
+        lambda context: (context.networks.unplug(network, interface, queue=queue), {}),
+        wait_s=wait,
+        as_json=as_json,
+        story=story,
+    )
 
 
 @floating_app.command("add")
-def add_floating(
+def add_floating(  # noqa: PLR0917 - the options of a command
     network: Network,
     interface: Interface,
     address: Annotated[str, typer.Argument(help="One that the underlay routes to the network's gateway node.")],
     queue: Queue = USER_WAITING_QUEUE,
     wait: Wait = 0.0,
+    story: Correlation = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Want an address of the underlay to reach an instance."""
@@ -109,6 +125,7 @@ def add_floating(
         lambda context: (context.networks.add_floating(network, interface, address, queue=queue), {}),
         wait_s=wait,
         as_json=as_json,
+        story=story,
     )
 
 
@@ -118,6 +135,7 @@ def remove_floating(
     address: Annotated[str, typer.Argument(help="As it was added.")],
     queue: Queue = USER_FACING_QUEUE,
     wait: Wait = 0.0,
+    story: Correlation = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Want it to reach nobody."""
@@ -125,4 +143,5 @@ def remove_floating(
         lambda context: (context.networks.remove_floating(network, address, queue=queue), {}),
         wait_s=wait,
         as_json=as_json,
+        story=story,
     )

@@ -206,6 +206,8 @@ def submitted(answer: Mapping[str, Any]) -> RenderableType:
 
 def _head(row: Mapping[str, Any]) -> Text:
     facts = [f"queue {row['queue']}", f"submitted {cell('', row['submitted_at'])}"]
+    if row["correlation_id"]:
+        facts.append(f"correlation {row['correlation_id']}")
     if row["asked"] > 1:
         facts.append(f"stands for {row['asked']} requests")
     links = ("needs", "after", "awaited_by")

@@ -12,7 +12,7 @@ from scheduler.core.operations import OperationState
 from scheduler.store import operations as store
 from tasks.cli import operation_views
 from tasks.cli.output import NOT_NOW, JsonFlag, console, print_json
-from tasks.cli.submitting import Queue, Wait, exit_as
+from tasks.cli.submitting import Correlation, Queue, Wait, exit_as
 from tasks.cli.submitting import submit as submit_and_wait
 from tasks.context import current
 
@@ -33,6 +33,7 @@ def submit(  # noqa: PLR0917 - the options of a command
         list[int] | None, typer.Option(help="An operation that must have ended first; repeatable.")
     ] = None,
     wait: Wait = 0.0,
+    story: Correlation = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Make things so as they are wanted now: again after a failure, or after somebody changed a node by hand."""
@@ -43,6 +44,7 @@ def submit(  # noqa: PLR0917 - the options of a command
         ),
         wait_s=wait,
         as_json=as_json,
+        story=story,
     )
 
 

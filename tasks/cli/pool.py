@@ -11,6 +11,7 @@ from rich.live import Live
 from scheduler.store import status
 from tasks.cli import views
 from tasks.cli.output import JsonFlag, console, print_json, print_table
+from tasks.cli.submitting import Correlation
 from tasks.context import current
 from tasks.draining import drain as drain_pool
 from tasks.pool import Held
@@ -48,10 +49,11 @@ def claim(
     tenant: str,
     profile: str,
     wait: Annotated[float, typer.Option(help="Seconds to wait in turn for a worker.")] = 0.0,
+    story: Correlation = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Take a worker for the tenant. Exit 3 when there is none: the reason says whether asking again helps."""
-    outcome = current().pool.claim(tenant, profile, wait_s=wait)
+    outcome = current().pool.claim(tenant, profile, wait_s=wait, correlation_id=story)
     if as_json:
         print_json(outcome.as_json())
     elif isinstance(outcome, Held):

@@ -10,6 +10,7 @@ import typer
 from config.names import OPERATION_QUEUES
 from scheduler.core.operations import OperationState
 from scheduler.store.operations import Operation
+from tasks import correlation
 from tasks.cli import operation_views
 from tasks.cli.output import ENDED_BADLY, NOT_NOW, console, print_json
 from tasks.context import Context, current
@@ -18,16 +19,29 @@ Wait = Annotated[
     float,
     typer.Option(help="Seconds to wait for its end. Exit 0: succeeded; 3: not ended in time; 4: failed or cancelled."),
 ]
+Correlation = Annotated[
+    str,
+    typer.Option("--correlation", metavar="ID", help="What the story that begins here is called; by default a new id."),
+]
 Queue = Annotated[str, typer.Option(help=f"How urgent it is: {', '.join(OPERATION_QUEUES)}.")]
 
 
-def submit(ask: Callable[[Context], tuple[Operation, dict[str, Any]]], *, wait_s: float, as_json: bool) -> None:
+def submit(
+    ask: Callable[[Context], tuple[Operation, dict[str, Any]]], *, wait_s: float, as_json: bool, story: str = ""
+) -> None:
     """Submit by `ask`, which also says what else there is to tell; wait; print; exit."""
     context = current()
     # Before anything is changed: a command that is refused has done nothing.
     context.operations.check_wait(wait_s)
-    operation, more = ask(context)
-    answer = {"operation": operation.id, "state": str(operation.state), "is_new": operation.is_new, **more}
+    with correlation.within(correlation.chosen(story)):
+        operation, more = ask(context)
+    answer = {
+        "operation": operation.id,
+        "state": str(operation.state),
+        "is_new": operation.is_new,
+        "correlation_id": operation.correlation_id,
+        **more,
+    }
     if wait_s:
         row = context.operations.wait(operation.id, wait_s)
         answer |= {"state": row["state"], "error": row["error"], "took_s": row["took_s"]}

@@ -11,6 +11,7 @@ from celery import states
 from celery.backends.base import KeyValueStoreBackend
 from kombu.exceptions import OperationalError
 
+from tasks import correlation
 from tasks.coalescing.payload import Payload, continue_with
 
 if TYPE_CHECKING:
@@ -74,24 +75,29 @@ def _revoked(task: Task, followers: Sequence[Follower]) -> set[str]:
 def _finish(task: Task, followers: Iterable[Follower], revoked: set[str], finish: Callable[[Context], None]) -> None:
     for follower in followers:
         payload = Payload.read(follower.payload)
-        context = payload.context(follower.id)
-        stored = not context.ignore_result
-        # What is published meanwhile is the follower's: its children, not those of the run.
-        task.request_stack.push(context)
-        try:
-            if payload.has_expired():
-                task.backend.mark_as_revoked(context.id, "expired", request=context, store_result=stored)
-            elif context.id in revoked:
-                # Its chain ends here. No worker ever had a message of it, so its chord has yet to be told.
-                task.was_revoked(context.id)
-                task.backend.mark_as_revoked(context.id, "revoked", request=context, store_result=stored)
-            else:
-                finish(context)
-        except PASSING:
-            raise
-        except Exception as error:
-            # Its own callbacks or chain cannot be published, whoever tries: the others must not wait for it.
-            log.exception("a follower could not go on", task=task.name, id=context.id)
-            task.backend.mark_as_failure(context.id, error, request=context, store_result=stored, call_errbacks=False)
-        finally:
-            task.request_stack.pop()
+        with correlation.within(payload.story):
+            _finish_one(task, payload, follower.id, revoked, finish)
+
+
+def _finish_one(task: Task, payload: Payload, id_: str, revoked: set[str], finish: Callable[[Context], None]) -> None:
+    context = payload.context(id_)
+    stored = not context.ignore_result
+    # What is published meanwhile is the follower's: its children, of its own story, not those of the run.
+    task.request_stack.push(context)
+    try:
+        if payload.has_expired():
+            task.backend.mark_as_revoked(context.id, "expired", request=context, store_result=stored)
+        elif context.id in revoked:
+            # Its chain ends here. No worker ever had a message of it, so its chord has yet to be told.
+            task.was_revoked(context.id)
+            task.backend.mark_as_revoked(context.id, "revoked", request=context, store_result=stored)
+        else:
+            finish(context)
+    except PASSING:
+        raise
+    except Exception as error:
+        # Its own callbacks or chain cannot be published, whoever tries: the others must not wait for it.
+        log.exception("a follower could not go on", task=task.name, id=context.id)
+        task.backend.mark_as_failure(context.id, error, request=context, store_result=stored, call_errbacks=False)
+    finally:
+        task.request_stack.pop()

@@ -9,6 +9,8 @@ from celery.app.task import Context
 from celery.canvas import maybe_signature
 from kombu.utils.json import JSONEncoder, loads
 
+from tasks import correlation
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -55,6 +57,11 @@ class Payload(NamedTuple):
             called_directly=False,
             delivery_info={"priority": options.get("priority"), "is_eager": False},
         )
+
+    @property
+    def story(self) -> str | None:
+        """The correlation id of who asked."""
+        return correlation.told(self.options.get("headers"))
 
     def has_expired(self) -> bool:
         """Whether its caller does not want it any more."""

@@ -25,7 +25,7 @@ from kombu.exceptions import OperationalError
 
 from scheduler.errors import Refused
 from scheduler.redis.coalescing import Ask, Begun, BegunRun, Settled, Verdict
-from tasks import starts
+from tasks import correlation, starts
 from tasks.coalescing import handing, payload
 from tasks.coalescing.coalescer import coalescer_of, is_eager
 from tasks.coalescing.columns import OWN_KEY, Columns
@@ -192,8 +192,11 @@ class CoalescingTask(Task):
 
     def publish(self, id_: str, text: str) -> None:
         """Publish a request that leads and has no message, or had none that could be found."""
-        _, args, kwargs, options = payload.Payload.read(text)
-        self._join(self._asked(args, kwargs, id_, options), args, kwargs, None, options)
+        request = payload.Payload.read(text)
+        _, args, kwargs, options = request
+        # Whoever publishes it works for another story, or for none.
+        with correlation.within(request.story):
+            self._join(self._asked(args, kwargs, id_, options), args, kwargs, None, options)
 
     def _join(
         self,
@@ -332,6 +335,11 @@ class CoalescingTask(Task):
         if parent and parent.request.id != id_:
             asked["root_id"] = asked.get("root_id") or parent.request.root_id or parent.request.id
             asked["parent_id"] = asked.get("parent_id") or parent.request.id
+        # A request that folds is never a message: its story is in what it leaves.
+        headers = dict(asked.get("headers") or {})
+        correlation.add_to(headers)
+        if headers:
+            asked["headers"] = headers
         return asked
 
     def _asking(self) -> Task | None:

@@ -19,6 +19,8 @@ from scheduler.core.operations import Place, task_id
 from scheduler.errors import Refused, check_wait
 from scheduler.store import networks
 from scheduler.store import operations as store
+from scheduler.store.operations import ToPublish
+from tasks import correlation
 from tasks.coalescing.coalescer import coalescer_of
 from tasks.operations.steps import APART
 from tasks.operations.waiting import Listener
@@ -54,14 +56,16 @@ class Operations:
         queue: str = USER_FACING_QUEUE,
         needs: Sequence[int] = (),
         after: Sequence[int] = (),
+        correlation_id: str = "",
     ) -> Operation:
         """Ask for an operation on what is wanted now, and is not changed; its row stands when this returns.
 
         `needs` must have succeeded and `after` must have ended before it begins. A wholly equal one that has not begun is
-        returned as it is.
+        returned as it is. `correlation_id` names the story that begins here; by default that of the task it is a part of,
+        else a new one.
 
         Raises:
-            Refused: an unknown kind, target, queue or operation, or nothing to do for it; nothing was written.
+            Refused: an unknown kind, target, queue or operation, no correlation id, or nothing to do; nothing was written.
             Temporary: the database did not answer.
         """
         about = read_target(kind, target)
@@ -72,7 +76,8 @@ class Operations:
             check_wanted(kind, about, wanted=wanted)
             return found, networks.interface_node(connection, about.network, about.part) if about.part else ""
 
-        return self.submit_change(kind, about, plan, queue=queue, needs=needs, after=after)
+        with correlation.within(correlation.chosen(correlation_id)):
+            return self.submit_change(kind, about, plan, queue=queue, needs=needs, after=after)
 
     def submit_change(
         self,
@@ -86,6 +91,7 @@ class Operations:
     ) -> Operation:
         """Change what is wanted and submit what makes it so, in one transaction. `change` says where its network is."""
         self._check(queue, needs, after)
+        story = correlation.chosen()
         rank = coalescer_of(self._context.app).rank(queue)
 
         def write(connection: Connection) -> tuple[Operation, Plan]:
@@ -105,13 +111,25 @@ class Operations:
             if not self._context.settings.operations.coalesce:
                 plan = plan.kept_apart(uuid4().hex)
             operation = store.submit(
-                connection, kind, str(target), queue=queue, rank=rank, plan=plan, needs=needs, after=after
+                connection,
+                kind,
+                str(target),
+                queue=queue,
+                rank=rank,
+                plan=plan,
+                needs=needs,
+                after=after,
+                correlation_id=story,
             )
             return operation, plan
 
         operation, plan = self._context.db.transaction(write)
+        with correlation.within(story):
+            # The story of one that stood already is another's: both are in this line.
+            others = {} if operation.is_new else {"stands_in": operation.correlation_id}
+            log.info("submitted", operation=operation.id, kind=kind, target=str(target), queue=queue, **others)
         if operation.is_new and operation.state == "queued":
-            self._send(Place(operation.id, 0, operation.token), queue, plan.steps)
+            self._send(ToPublish(Place(operation.id, 0, operation.token), queue, plan.steps, story))
         return operation
 
     def wait(self, operation: int, timeout_s: float) -> Row:
@@ -191,20 +209,24 @@ class Operations:
     def _publish(self, operation: int) -> None:
         found = store.steps(self._context.db, operation)
         if found is not None:
-            self._send(*found)
+            self._send(found)
 
-    def _send(self, place: Place, queue: str, steps: Sequence[Step]) -> None:
-        """Publish the step at this place; the others are the rest of its chain."""
-        app, operation = self._context.app, place.operation
-        ids = [task_id(Place(operation, position, place.token)) for position in range(len(steps))]
+    def _send(self, what: ToPublish) -> None:
+        """Publish the step at its place; the others are the rest of its chain."""
+        with correlation.within(what.correlation_id):
+            self._send_chain(what)
+
+    def _send_chain(self, what: ToPublish) -> None:
+        app, place, operation = self._context.app, what.place, what.place.operation
+        ids = [task_id(Place(operation, position, place.token)) for position in range(len(what.steps))]
         first, *rest = [
             app.signature(
                 step.task,
                 kwargs=step.arguments,
                 immutable=True,
-                options={"task_id": id_, "queue": node_queue(queue, step.node), **_headers(step)},
+                options={"task_id": id_, "queue": node_queue(what.queue, step.node), **_headers(step)},
             )
-            for step, id_ in list(zip(steps, ids, strict=True))[place.position :]
+            for step, id_ in list(zip(what.steps, ids, strict=True))[place.position :]
         ]
         try:
             app.tasks[first.task].apply_async(
@@ -242,7 +264,10 @@ class Operations:
 
 
 def _headers(step: Step) -> dict[str, Any]:
-    return {"headers": {APART: step.apart}} if step.apart else {}
+    # The rest of a chain is published by whoever ran the step before it, maybe for other operations as well.
+    headers = {APART: step.apart} if step.apart else {}
+    correlation.add_to(headers)
+    return {"headers": headers} if headers else {}
 
 
 def _unknown(operation: int) -> Refused:

@@ -19,6 +19,7 @@ from scheduler.store import operations as store
 from tasks import starts
 from tasks.coalescing import CoalescingTask
 from tasks.coalescing.coalescer import coalescer_of
+from tasks.coalescing.payload import Payload
 from tasks.context import current
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 APART: Final = "apart"  # the header of a request that shares runs only with those of the same mark
 _CHANGES_MOST: Final = 20  # kept of what one run changed
+_SERVED_MOST: Final = 20  # named of those whom one run served beside its own operation
 _FIRST_RETRY_S: Final = 0.5
 _LAST_RETRY_S: Final = 10.0
 
@@ -63,6 +65,8 @@ class StepTask(CoalescingTask):
             self.backend.mark_as_revoked(execution.id, "its operation has ended", request=self.request)
             raise Ignore("its operation has ended")
         execution.carries = begun.run
+        if len(places) > 1:
+            self._say_whom(execution, begun, places)
         starts.tell(self.app, self.request, execution.start)
         coalescer_of(self.app).heart.also(_renew)
         try:
@@ -90,6 +94,18 @@ class StepTask(CoalescingTask):
         ask = super()._asked(args, kwargs, id_, options)
         mark = (options.get("headers") or {}).get(APART)
         return replace(ask, key=f"{ask.key} {mark}") if mark else ask
+
+    def _say_whom(self, execution: Execution, begun: BegunRun, places: list[Place]) -> None:
+        """One line, in the leader's story, that is found by the stories of those whom it serves."""
+        followers = execution.begun.followers[:_SERVED_MOST]
+        log.info(
+            "runs for others too",
+            run=begun.run,
+            operation=places[0].operation,
+            serves=[place.operation for place in places[1 : _SERVED_MOST + 1]],
+            their_correlation_ids=[Payload.read(follower.payload).story for follower in followers],
+            in_all=len(places) - 1,
+        )
 
     def _begin_in_sql(self, execution: Execution, places: list[Place]) -> BegunRun:
         ask, begun, start = execution.ask, execution.begun, execution.start
@@ -130,7 +146,12 @@ class StepTask(CoalescingTask):
     ) -> None:
         leader = places[0]
         entries: list[dict[str, Any]] = [
-            {"how": "ran", "served": len(places), "changes": list(changes)[:_CHANGES_MOST]}
+            {
+                "how": "ran",
+                "served": len(places),
+                "changes": list(changes)[:_CHANGES_MOST],
+                **({"serves": [place.operation for place in places[1 : _SERVED_MOST + 1]]} if places[1:] else {}),
+            }
         ]
         entries += [
             {"how": "folded", "into": leader.operation, "where": "at_worker" if p.position else "on_submit"}

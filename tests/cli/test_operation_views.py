@@ -76,6 +76,7 @@ def row(state: str, *trail: dict[str, Any], took: float = 10.0, step: int = 0, *
         "needs": [],
         "after": [],
         "awaited_by": [],
+        "correlation_id": "4711",
         **more,
     }
 

@@ -27,6 +27,7 @@ DOCUMENT = {
     },
     "tenants": {"caps": {"capped": {"max_workers": 1}}},
     "backoff": {"first_s": 2.0, "max_s": 60.0},
+    "logs": {"format": "json"},
     "operations": {"lease_s": 3.0, "look_s": 3.0},
     "network": {"nodes": {f"node{n}": {"address": f"10.99.0.{n}", "namespace": f"play{n}"} for n in (1, 2, 3)}},
 }

@@ -81,6 +81,10 @@ CHECKS = {
     " values ('acme', 'duck@1', 'a', now())",
     "uq_tickets_worker_id_epoch": "insert into tickets (tenant, profile, waiter, wake_key, expires_at, worker_id, epoch)"
     " values ('acme', 'duck@1', 'b', 'k', now(), 1, 1), ('acme', 'duck@1', 'c', 'k', now(), 1, 1)",
+    # A correlation id is searched for, and goes into a header, as it is.
+    "ck_workers_correlation_is_short": "update workers set correlation_id = repeat('a', 65) where state = 'idle'",
+    "ck_tickets_correlation_is_short": "update tickets set correlation_id = 'two words'",
+    "ck_operations_correlation_is_short": "update operations set correlation_id = '' where id = 1",
     "pk_claims": "insert into claims (worker_id, epoch, tenant, profile, origin, asked_at, claimed_at, ended_at, end_reason)"
     " select 1, 1, 'acme', 'duck@1', 'warm', now(), now(), now(), 'x' from generate_series(1, 2)",
     "ck_claims_origin_known": "insert into claims (worker_id, epoch, tenant, profile, origin, asked_at, claimed_at, ended_at,"

@@ -12,14 +12,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from config.settings import Settings
-from scheduler.store import queues
-from scheduler.store.database import Database
 from scheduler.store.migrate import alembic_config, migrate, sqlalchemy_url
 from scheduler.store.schema import metadata
 from scheduler.store.sync import apply_settings
 from tests.conftest import MakeSettings
 from tests.support import profiles, racers
 from tests.support.crowd import crowd
+from tests.support.filled import fill
 from tests.support.fleet import Fleet
 
 
@@ -37,7 +36,7 @@ def objects(url: str) -> list[tuple[object, ...]]:
         return connection.execute(
             "select 'table', table_name, null from information_schema.tables where table_schema = 'public' union all"
             " select 'function', proname, prosrc from pg_proc where pronamespace = 'public'::regnamespace union all"
-            " select 'trigger', tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal order by 1, 2"
+            " select 'trigger', tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal order by 1, 2, 3"
         ).fetchall()
 
 
@@ -62,14 +61,7 @@ def test_migrating_again_changes_nothing(own_database_url: str) -> None:
 
 def test_down_on_data_and_up_again(own_database_url: str, settings: Settings) -> None:
     before = objects(own_database_url)
-    db = Database(own_database_url)
-    apply_settings(db, settings)
-    fleet = Fleet(db, settings)
-    fleet.idle(2)
-    fleet.release(fleet.hold("acme"))
-    fleet.ticket("globex", "job")
-    queues.set_policy(db, "background", bound_s=9.0, by="somebody")
-    db.close()
+    fill(own_database_url, settings)
     with connected(own_database_url) as connection:
         command.downgrade(alembic_config(connection), "base")
     assert [(kind, name) for kind, name, _ in objects(own_database_url)] == [("table", "alembic_version")]

@@ -4,7 +4,7 @@
 -- and not by a count in an older snapshot: `live < max_workers` is checked again after any wait for the row's lock.
 -- Locks are taken worker first, cap and tenant second, here as everywhere.
 create or replace function claim_worker(
-    p_tenant text, p_profile text, p_waiter text, p_lease interval,
+    p_tenant text, p_profile text, p_waiter text, p_lease interval, p_correlation text,
     out reason text, out worker_id bigint, out epoch int, out endpoint text, out activation_key text,
     out node text, out origin text
 ) language plpgsql as $$
@@ -41,7 +41,7 @@ begin
         and k.worker_id is null returning k.asked_at into asked;
     update workers w set state = 'activating', tenant = p_tenant, epoch = w.epoch + 1, state_since = now(),
             asked_at = coalesce(asked, now()), claimed_at = greatest(clock_timestamp(), asked),
-            lease_until = clock_timestamp() + p_lease, hot_until = null,
+            lease_until = clock_timestamp() + p_lease, hot_until = null, correlation_id = p_correlation,
             origin = claim_worker.origin
         where w.id = claim_worker.worker_id
         returning w.epoch, w.endpoint, w.activation_key, w.node

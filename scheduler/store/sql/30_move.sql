@@ -17,15 +17,16 @@ begin
         where w.id = p_worker;
     if was.state in ('activating', 'active') then
         insert into claims (worker_id, epoch, tenant, profile, node, node_first_seen, origin, asked_at, claimed_at,
-                            activated_at, ended_at, end_reason)
+                            activated_at, ended_at, end_reason, correlation_id)
             values (was.id, was.epoch, was.tenant, was.profile, was.node, was.node_first_seen, was.origin,
-                    was.asked_at, was.claimed_at, was.activated_at, greatest(clock_timestamp(), was.claimed_at), p_reason);
+                    was.asked_at, was.claimed_at, was.activated_at, greatest(clock_timestamp(), was.claimed_at), p_reason,
+                    was.correlation_id);
         if is_capped(was.tenant) then
             update tenants t set live = live - 1 where t.name = was.tenant;
         end if;
     end if;
-    insert into events (kind, profile, worker_id, tenant, detail)
-        values ('worker.' || p_to, was.profile, was.id, was.tenant,
+    insert into events (kind, profile, worker_id, tenant, correlation_id, detail)
+        values ('worker.' || p_to, was.profile, was.id, was.tenant, was.correlation_id,
                 jsonb_build_object('from', was.state, 'reason', p_reason, 'epoch', was.epoch));
     return was.state;
 end $$;

@@ -13,7 +13,7 @@ begin
     if not exists (select from tickets k where k.profile = p_profile and k.worker_id is null and k.wake_key is not null)
         then return; end if;
     perform pg_advisory_xact_lock(hashtextextended('stoker:grant:' || p_profile, 0));
-    select k.id, k.tenant, k.asked_at, k.wake_key into next
+    select k.id, k.tenant, k.asked_at, k.wake_key, k.correlation_id into next
         from tickets k
         join tenants t on t.name = k.tenant and (t.max_workers = 0 or t.live < t.max_workers)
         where k.profile = p_profile and k.worker_id is null and k.wake_key is not null
@@ -42,7 +42,8 @@ begin
     if not found then return; end if;
     update workers w set state = 'activating', tenant = next.tenant, epoch = w.epoch + 1, state_since = clock_timestamp(),
             asked_at = next.asked_at, claimed_at = greatest(clock_timestamp(), next.asked_at),
-            lease_until = clock_timestamp() + p_lease, hot_until = null, origin = 'waited'
+            lease_until = clock_timestamp() + p_lease, hot_until = null, origin = 'waited',
+            correlation_id = next.correlation_id
         where w.id = chosen.id;
     update tickets k set worker_id = chosen.id, epoch = chosen.epoch + 1 where k.id = next.id;
     ticket_id := next.id;
@@ -52,7 +53,7 @@ end $$;
 -- Take a place in the queue, or keep the one this caller has: a caller that asks a thousand times is one demand (I5).
 -- Null: the tenant has as many tickets as it may have.
 create or replace function take_ticket(
-    p_tenant text, p_profile text, p_waiter text, p_wake_key text, p_ttl interval, p_most int
+    p_tenant text, p_profile text, p_waiter text, p_wake_key text, p_ttl interval, p_most int, p_correlation text
 ) returns bigint language plpgsql as $$
 declare
     mine bigint;
@@ -62,8 +63,8 @@ begin
         returning k.id into mine;
     if found then return mine; end if;
     if (select count(*) from tickets k where k.tenant = p_tenant) >= p_most then return null; end if;
-    insert into tickets as k (tenant, profile, waiter, wake_key, expires_at)
-        values (p_tenant, p_profile, p_waiter, p_wake_key, clock_timestamp() + p_ttl)
+    insert into tickets as k (tenant, profile, waiter, wake_key, expires_at, correlation_id)
+        values (p_tenant, p_profile, p_waiter, p_wake_key, clock_timestamp() + p_ttl, p_correlation)
         on conflict (tenant, profile, waiter) do update set expires_at = excluded.expires_at
         returning k.id into mine;
     return mine;

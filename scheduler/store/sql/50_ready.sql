@@ -16,8 +16,8 @@ begin
         where w.id = p_worker and w.state = 'spawning' and w.endpoint is not null
         returning w.* into ready;
     if not found then return; end if;
-    insert into events (kind, profile, worker_id, detail)
-        values ('worker.idle', ready.profile, ready.id, jsonb_build_object('from', 'spawning', 'node', ready.node,
+    insert into events (kind, profile, worker_id, correlation_id, detail)
+        values ('worker.idle', ready.profile, ready.id, ready.correlation_id, jsonb_build_object('from', 'spawning', 'node', ready.node,
                 'spawn_ms', round(extract(epoch from clock_timestamp() - ready.created_at) * 1000)));
     update profiles p set failures = 0, backoff_until = null where p.name = ready.profile and p.failures > 0;
     if exists (select from profiles p where p.name = ready.profile and (p.draining or not p.is_current)) then

@@ -22,8 +22,9 @@ create or replace trigger guard_operation before update on operations for each r
 
 -- A new operation; or the pending one that is wholly equal, which has not begun while its row is held (I28, I20).
 create or replace function submit_operation(
-    p_kind text, p_target text, p_queue text, p_rank int, p_plan jsonb, p_trail jsonb, p_needs bigint[], p_after bigint[]
-) returns table (id bigint, token text, state text, is_new boolean) language plpgsql as $$
+    p_kind text, p_target text, p_queue text, p_rank int, p_plan jsonb, p_trail jsonb, p_needs bigint[], p_after bigint[],
+    p_correlation text
+) returns table (id bigint, token text, state text, is_new boolean, correlation_id text) language plpgsql as $$
 declare
     v_links bigint[] := p_needs || p_after;
     v_bad record;
@@ -38,12 +39,13 @@ begin
                 order by o.rank, o.id limit 1 for update;
             if found then
                 return query update operations o set asked = o.asked + 1 where o.id = v_id
-                    returning o.id, o.token, o.state, false;
+                    returning o.id, o.token, o.state, false, o.correlation_id;
                 return;
             end if;
-            return query insert into operations as o (kind, target, queue, rank, plan, steps, trail, queued_at)
-                values (p_kind, p_target, p_queue, p_rank, p_plan, jsonb_array_length(p_plan), p_trail, clock_timestamp())
-                on conflict do nothing returning o.id, o.token, o.state, true;
+            return query insert into operations as o (kind, target, queue, rank, plan, steps, trail, queued_at, correlation_id)
+                values (p_kind, p_target, p_queue, p_rank, p_plan, jsonb_array_length(p_plan), p_trail, clock_timestamp(),
+                        p_correlation)
+                on conflict do nothing returning o.id, o.token, o.state, true, o.correlation_id;
             if found then return; end if;
         end loop;
         raise exception 'equal operations kept passing each other' using errcode = 'serialization_failure';
@@ -57,14 +59,15 @@ begin
             'operation ' || v_bad.id || ' is not known') using errcode = 'no_data_found';
     end if;
     select count(*) into v_unmet from operations o where o.id = any (v_links) and o.ended_at is null;
-    insert into operations as o (kind, target, queue, rank, plan, steps, trail, state, unmet, dependent, queued_at)
+    insert into operations as o (kind, target, queue, rank, plan, steps, trail, state, unmet, dependent, queued_at,
+                correlation_id)
         values (p_kind, p_target, p_queue, p_rank, p_plan, jsonb_array_length(p_plan), p_trail,
                 case when v_unmet > 0 then 'waiting' else 'queued' end, v_unmet, true,
-                case when v_unmet = 0 then clock_timestamp() end)
+                case when v_unmet = 0 then clock_timestamp() end, p_correlation)
         returning o.id into v_id;
     insert into operation_needs (operation_id, on_id, must_succeed)
         select v_id, l.id, l.id = any (p_needs) from (select distinct unnest(v_links) as id) l;
-    return query select o.id, o.token, o.state, true from operations o where o.id = v_id;
+    return query select o.id, o.token, o.state, true, o.correlation_id from operations o where o.id = v_id;
 end $$;
 
 -- A run begins for the operations whose turn this step is; the first of them led. All of them count as begun from here on,
