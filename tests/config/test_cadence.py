@@ -76,6 +76,7 @@ def test_what_operators_write(text: str, cadence: Cadence) -> None:
         ("* 24 * * *", "UTC", "the hour is wrong; expected 0-23"),
         ("0 0 30 2 *", "UTC", "the day-of-month is wrong; expected 1-31, and one that the month has"),
         ("0 0 31 4,6,9,11 *", "UTC", "the day-of-month is wrong"),
+        ("0 0 LW * */7", "UTC", "due on no day of the next 50 years"),  # the last working day, on Sundays
         ("0 0 * 13 *", "UTC", "the month is wrong; expected 1-12 or jan-dec"),
         ("0 0 * * 8", "UTC", "the day-of-week is wrong"),
         ("0 0 * * mon#6", "UTC", "the day-of-week is wrong"),
@@ -165,6 +166,13 @@ def test_changes_of_the_clock(zone: str, expression: str, forward: list[str] | i
     for day, expected in zip(CHANGES[zone], (forward, back), strict=True):
         found = shown(zone, expression, day)
         assert (len(found) if isinstance(expected, int) else found) == expected, day
+
+
+def test_in_the_second_of_two_hours_what_the_first_had_is_past() -> None:
+    second = datetime(2026, 10, 25, 2, 10, tzinfo=ZoneInfo("Europe/Berlin"), fold=1)
+    for after in (second, second + timedelta(hours=1)):
+        due = fires_after(Cron("30 2 * * *", "Europe/Berlin"), after, ANCHOR)
+        assert due == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
 
 def test_every_quarter_of_an_hour_is_a_quarter_of_an_hour_through_each_change() -> None:
