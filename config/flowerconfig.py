@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from celery.events.state import TASK_EVENT_TO_STATE, Task
+from celery.states import STARTED
 from flower import urls
 from flower.api.tasks import TaskApply, TaskResult
 
@@ -14,6 +16,7 @@ from config.by_file import SecretFileError
 from config.flower_files import FLOWER_USER, FlowerFileError, cookie_file, password, secret
 from config.settings import SettingsError, load
 
+STARTS = ("queue", "wait_s", "lane_wait_s", "defers", "folded")
 # Flower takes each name that is an option of its own, and leaves the others.
 try:
     _settings = load()
@@ -28,7 +31,8 @@ address = str(_settings.flower.address)
 port = _settings.flower.port
 url_prefix = _settings.flower.url_prefix
 
-tasks_columns = "name,args,kwargs,worker,state,received,started,runtime"
+# The arguments of a call are one text (tasks/shown.py), so kwargs would be empty; the id leads to a task's own page.
+tasks_columns = "name,args,state,received,runtime,worker,uuid"
 natural_time = True
 
 # Workers answer from a thread that shares its processor with 32 tasks; the default of 1 s misses one that is busy.
@@ -39,6 +43,13 @@ purge_offline_workers = 600
 max_tasks = 20_000
 # Kept between starts it would be a pickle, which whoever writes to it can make run anything.
 persistent = False
+
+# What a task says when it starts, and why not earlier, is on its page. Flower takes an event that it does not know for the
+# state of the task: one that was terminated would be STARTED-EXECUTING for ever, and none that runs could be.
+TASK_EVENT_TO_STATE["started-executing"] = STARTED
+for _field in STARTS:
+    setattr(Task, _field, None)
+Task._fields += STARTS
 
 # A claim's result is the token by which its worker is used: Flower would read it from Redis for whoever asks.
 urls.handlers[:] = [

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "[hidden]"
 _SECRET_KEYS: Final = re.compile(r"password|passwd|secret|token|activation_key|authorization", re.IGNORECASE)
-_PASSWORD_IN_URL: Final = re.compile(r"(?P<before>\w+://[^\s:/@]*:)[^\s/@]+(?=@)")
+# From the :// on: to look for the scheme before it takes the square of the length of a long word.
+_PASSWORD_IN_URL: Final = re.compile(r"(?P<before>://[^\s:/@]*:)[^\s/@]+(?=@)")
 
 
 def configure_logs(form: Literal["console", "json"] = "console") -> None:
@@ -93,10 +94,17 @@ def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
     return event
 
 
+def hidden_if_secret(name: str, value: Any) -> Any:  # noqa: ANN401 - any fact
+    """What may be shown of a value of this name; what is inside of a list or dict is not looked at."""
+    if _SECRET_KEYS.search(name):
+        return HIDDEN
+    return _PASSWORD_IN_URL.sub(rf"\g<before>{HIDDEN}", value) if isinstance(value, str) else value
+
+
 def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - any fact
     match value:
         case str():
-            return _PASSWORD_IN_URL.sub(rf"\g<before>{HIDDEN}", value)
+            return hidden_if_secret("", value)
         case dict():
             return {
                 key: HIDDEN if _SECRET_KEYS.search(str(key)) else _without_secrets(part) for key, part in value.items()

@@ -10,9 +10,12 @@ from celery import shared_task
 from config import names
 from scheduler.errors import Refused
 from tasks.context import current
+from tasks.starts import WaitingTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from celery import Task
 
     from scheduler.store.operations import Operation
 
@@ -47,10 +50,11 @@ def submit(
     return _answer(lambda: _submitted(operations.submit(kind, target, queue=queue, needs=needs, after=after)))
 
 
-@shared_task(name=names.OPERATION_WAIT_TASK)
-def wait(operation: int, timeout_s: float = 30.0) -> dict[str, Any]:
+@shared_task(base=WaitingTask, bind=True, name=names.OPERATION_WAIT_TASK)
+def wait(self: Task, operation: int, timeout_s: float = 30.0) -> dict[str, Any]:
     """Wait for its end, at most so long; what is known of it then."""
-    return _answer(lambda: _plain(current().operations.wait(int(operation), float(timeout_s))))
+    operations, own = current().operations, self.request.id or ""
+    return _answer(lambda: _plain(operations.wait(int(operation), float(timeout_s), task_id=own)))
 
 
 @shared_task(name=names.OPERATION_SHOW_TASK)

@@ -20,6 +20,7 @@ from scheduler.store import claims, tickets
 from scheduler.store.claims import Claim, UnknownTenantError
 from tasks import correlation
 from tasks.activation import ActivationFailed, activate, deactivate
+from tasks.patience import Patience, patience
 from tasks.tallying import Tallies
 from tasks.waiting import WaitingRoom
 
@@ -94,13 +95,21 @@ class Pool:
         self.tallies = Tallies(db)
 
     def claim(
-        self, tenant: str, profile: str, *, wait_s: float = 0.0, waiter: str = "", correlation_id: str = ""
+        self,
+        tenant: str,
+        profile: str,
+        *,
+        wait_s: float = 0.0,
+        waiter: str = "",
+        correlation_id: str = "",
+        task_id: str = "",
     ) -> Held | Miss:
         """Take a worker for the tenant, waiting in turn for at most `wait_s` seconds.
 
         A caller that does not wait leaves a ticket that lives two ticks; asking again under the same `waiter` keeps that one
         ticket, so a thousand retries are one demand. A waiting call is a demand of its own. `correlation_id` names the story
-        that begins here; by default that of the task it is a part of, else a new one.
+        that begins here; by default that of the task it is a part of, else a new one. The wait of a task that says its
+        `task_id` can be ended by that (tasks/patience.py).
 
         Raises:
             Refused: a malformed or unknown name, a wait out of bounds, or no correlation id.
@@ -108,14 +117,15 @@ class Pool:
         """
         kind = self._profile(profile)
         self._check(tenant, wait_s)
-        with correlation.within(correlation.chosen(correlation_id)):
-            return self._counted(tenant, kind, waiter or (uuid.uuid4().hex if wait_s > 0 else ""), wait_s)
+        waiter = waiter or (uuid.uuid4().hex if wait_s > 0 else "")
+        with correlation.within(correlation.chosen(correlation_id)), patience(wait_s, task_id) as left:
+            return self._counted(tenant, kind, waiter, left)
 
-    def _counted(self, tenant: str, kind: Profile, waiter: str, wait_s: float) -> Held | Miss:
+    def _counted(self, tenant: str, kind: Profile, waiter: str, left: Patience) -> Held | Miss:
         began = time.monotonic()
         outcome, reason = "failed", "error"
         try:
-            answer = self._claim(tenant, kind, waiter, began + wait_s)
+            answer = self._claim(tenant, kind, waiter, left)
             outcome, reason = ("held", answer.origin) if isinstance(answer, Held) else ("miss", str(answer.reason))
         except Refused:
             reason = "refused"
@@ -126,10 +136,10 @@ class Pool:
         log.info("claim answered", tenant=tenant, profile=kind.name, outcome=outcome, reason=reason, worker=worker)
         return answer
 
-    def _claim(self, tenant: str, kind: Profile, waiter: str, deadline: float) -> Held | Miss:
+    def _claim(self, tenant: str, kind: Profile, waiter: str, left: Patience) -> Held | Miss:
         found: Claim | MissReason = MissReason.NO_WARM
         for _ in range(_BINDING_TRIES):
-            found = self._find(tenant, kind, waiter, deadline)
+            found = self._find(tenant, kind, waiter, left)
             if isinstance(found, MissReason):
                 break
             if (held := self._bind(found, kind)) is not None:
@@ -191,12 +201,12 @@ class Pool:
         """How long a claim may take from its grant to its activation: its caller must notice, connect and activate."""
         return timedelta(seconds=self._settings.timeouts.waiter_ttl_s + kind.connect_s + kind.activate_s)
 
-    def _find(self, tenant: str, kind: Profile, waiter: str, deadline: float) -> Claim | MissReason:
-        """A worker at once, or in turn before the deadline; else the reason, and a ticket where more workers would help."""
+    def _find(self, tenant: str, kind: Profile, waiter: str, left: Patience) -> Claim | MissReason:
+        """A worker at once, or in turn while its caller waits; else the reason, and a ticket where more workers would help."""
         found = self._ask(tenant, kind, waiter)
         if isinstance(found, Claim):
             return found
-        waits = deadline > time.monotonic() and found.may_wait
+        waits = left.left_s() > 0 and found.may_wait
         while waits or found.is_demand:
             ticket = tickets.take(
                 self._db,
@@ -215,11 +225,11 @@ class Pool:
             if not waits:
                 return found
             self.offer([kind.canonical])
-            claim = self._room.wait(ticket, deadline)
+            claim = self._room.wait(ticket, left)
             if claim is not None:
                 return claim
             # Out of time; or the ticket was taken for dead while we lived, and a new one is due.
-            if time.monotonic() >= deadline:
+            if left.left_s() <= 0:
                 return found
         return found
 

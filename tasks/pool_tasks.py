@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import shared_task
@@ -11,16 +11,21 @@ from config.names import CLAIM_TASK, RELEASE_TASK, RENEW_TASK, SPAWN_TASK, STOP_
 from scheduler.errors import Refused
 from tasks import spawning
 from tasks.context import current
+from tasks.starts import WaitingTask
+
+if TYPE_CHECKING:
+    from celery import Task
 
 log = structlog.get_logger(__name__)
 
 
 # No representation of the result: Flower, events and logs would show the claim's token.
-@shared_task(name=CLAIM_TASK, resultrepr_maxsize=0)
-def claim(tenant: str, profile: str, wait_s: float = 0.0, waiter: str = "") -> dict[str, Any]:
+@shared_task(base=WaitingTask, bind=True, name=CLAIM_TASK, resultrepr_maxsize=0)
+def claim(self: Task, tenant: str, profile: str, wait_s: float = 0.0, waiter: str = "") -> dict[str, Any]:
     """Claim a worker: `{"outcome": "held", "endpoint", "token", ...}`, or "miss" or "refused" with a reason."""
+    pool, own = current().pool, self.request.id or ""
     try:
-        return current().pool.claim(str(tenant), str(profile), wait_s=float(wait_s), waiter=str(waiter)).as_json()
+        return pool.claim(str(tenant), str(profile), wait_s=float(wait_s), waiter=str(waiter), task_id=own).as_json()
     except (Refused, ValueError, TypeError) as refusal:
         return {"outcome": "refused", "tenant": tenant, "profile": profile, "reason": str(refusal)}
 

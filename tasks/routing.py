@@ -74,9 +74,19 @@ class KnownQueuesOnly(AMQP):
 
     queues_cls = KnownQueues
 
-    def as_task_v2(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - Celery's own signature
-        """The message of a task: part of the story in which it is published. A header that was given stands."""
-        message = super().as_task_v2(*args, **options)
+    def as_task_v2(
+        self,
+        *call: Any,  # noqa: ANN401 - Celery's own
+        argsrepr: str | None = None,
+        kwargsrepr: str | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - Celery's message
+        """The message of a task: part of the story in which it is published. A header that was given stands.
+
+        It is without the text by which its arguments are shown, unless its sender gave one. The worker makes that
+        (tasks/requests.py): it knows the names of a task's parameters, which its sender often does not.
+        """
+        message = super().as_task_v2(*call, argsrepr=argsrepr or "", kwargsrepr=kwargsrepr or "", **options)
         correlation.add_to(message.headers)
         return message
 

@@ -16,14 +16,16 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.utils.time import maybe_iso8601
 from celery.worker import state
-from celery.worker.request import Request
 
+from tasks.patience import end_wait
+from tasks.requests import StokerRequest
 from tasks.transport.channel import ENQUEUED_AT
 
 if TYPE_CHECKING:
     from celery import Celery
     from celery.app.task import Context
     from celery.events import EventDispatcher
+    from celery.worker.request import Request
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +59,7 @@ def waited_s(headers: Any, now_s: float) -> float | None:  # noqa: ANN401 - what
     return round(max(0.0, now_s - since_s), 6)
 
 
-class StartingRequest(Request):
+class StartingRequest(StokerRequest):
     """A message of a plain task: it starts when the pool takes it, and the worker's own dispatcher tells of that."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
@@ -74,6 +76,19 @@ class StartingTask(Task):
 
     abstract = True
     Request = "tasks.starts:StartingRequest"
+
+    def was_revoked(self, id_: str) -> None:
+        """It was terminated, and its thread goes on."""
+
+
+class WaitingTask(StartingTask):
+    """One that waits for something with what tasks/patience.py gives: its wait can be ended."""
+
+    abstract = True
+
+    def was_revoked(self, id_: str) -> None:
+        """Its caller is answered at once, as at the end of the time that it gave."""
+        end_wait(id_)
 
 
 def let_tell(request: Request) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scheduler.redis.hints import Hints
     from scheduler.store.claims import Claim
     from scheduler.store.database import Database
+    from tasks.patience import Patience
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +49,8 @@ class WaitingRoom:
             self._start()
             return self._key
 
-    def wait(self, ticket: int, deadline: float) -> Claim | None:
-        """Block until the ticket is granted or the deadline (time.monotonic) has passed; the ticket is gone afterwards.
+    def wait(self, ticket: int, patience: Patience) -> Claim | None:
+        """Block until the ticket is granted or the caller's patience is over; the ticket is gone afterwards.
 
         Raises:
             Refused: this process already waits for as many claims as it may.
@@ -63,7 +64,8 @@ class WaitingRoom:
             remedy = "raise bounds.waiters_per_process or claim from another process"
             raise Refused(what, expected=f"at most {self._at_most}", remedy=remedy)
         try:
-            granted.wait(max(0.0, deadline - time.monotonic()))
+            with patience.woken_by(granted.set):
+                granted.wait(patience.left_s())
         finally:
             with self._changed:
                 self._waiting.pop(ticket, None)

@@ -9,12 +9,12 @@ import structlog
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import states
-from celery.worker.request import Request
 
 from scheduler.redis.coalescing import Verdict
 from tasks.coalescing import handing
 from tasks.coalescing.coalescer import coalescer_of
 from tasks.coalescing.execution import EXECUTION
+from tasks.requests import StokerRequest
 from tasks.starts import let_tell
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class CoalescingRequest(Request):
+class CoalescingRequest(StokerRequest):
     """A message of a coalescing task. Whatever ends it here reaches those who follow it."""
 
     _goes_on = False  # its message has been published again, or returned to the broker
@@ -44,6 +44,10 @@ class CoalescingRequest(Request):
         if not expired:
             self._hearing(lambda: self.task.was_revoked(self.id))
         super()._announce_revoked(reason, terminated, signum, expired)
+
+    def terminated_in_thread(self) -> None:
+        """The run serves those who follow it to its end; what it is a step of goes no further."""
+        self._hearing(super().terminated_in_thread)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's own signature
         """Past the hard limit its child is killed: the run has failed, and with it those who followed it."""

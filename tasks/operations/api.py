@@ -24,6 +24,7 @@ from tasks import correlation
 from tasks.coalescing.coalescer import coalescer_of
 from tasks.operations.steps import APART
 from tasks.operations.waiting import Listener
+from tasks.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -132,8 +133,10 @@ class Operations:
             self._send(ToPublish(Place(operation.id, 0, operation.token), queue, plan.steps, story))
         return operation
 
-    def wait(self, operation: int, timeout_s: float) -> Row:
+    def wait(self, operation: int, timeout_s: float, *, task_id: str = "") -> Row:
         """Block until the operation has ended, at most so long; what is known of it then.
+
+        The wait of a task that says its id can be ended by that (tasks/patience.py).
 
         Raises:
             Refused: no such operation, or a wait out of bounds.
@@ -147,7 +150,8 @@ class Operations:
             return found
 
         if not ended() and timeout_s > 0:
-            self._listener.wait(operation, ended, timeout_s)
+            with patience(timeout_s, task_id) as left:
+                self._listener.wait(operation, ended, left)
         return self.show(operation)
 
     def check_wait(self, timeout_s: float) -> None:

@@ -7,7 +7,6 @@ operation again: nothing is asked in a loop, and nothing is lost with Redis.
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -15,6 +14,8 @@ import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tasks.patience import Patience
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +35,8 @@ class Listener:
         self._listening = threading.Event()
         self._closed = threading.Event()
 
-    def wait(self, operation: int, ended: Callable[[], bool], timeout_s: float) -> bool:
+    def wait(self, operation: int, ended: Callable[[], bool], patience: Patience) -> bool:
         """Block until `ended()` says so, asking it when told and when the listener had lost its ear; False: out of time."""
-        deadline = time.monotonic() + timeout_s
         told = threading.Event()
         with self._lock:
             self._awaited.setdefault(operation, set()).add(told)
@@ -45,12 +45,13 @@ class Listener:
                 self._thread.start()
         try:
             # Heard from here on; what ended before is seen by asking.
-            if not self._listening.wait(max(0.0, deadline - time.monotonic())):
+            if not self._listening.wait(patience.left_s()):
                 return ended()
-            while not ended():
-                if not told.wait(max(0.0, deadline - time.monotonic())):
-                    return ended()
-                told.clear()
+            with patience.woken_by(told.set):
+                while not ended():
+                    if not told.wait(patience.left_s()):
+                        return ended()
+                    told.clear()
             return True
         finally:
             with self._lock:

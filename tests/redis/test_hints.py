@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from tasks.coalescing.coalescer import coalescer_of
 from tasks.context import Context
 from tasks.engines import EmbeddedValkey, wipe
 from tasks.engines.folders import make_home
+from tasks.patience import Patience
 from tests.conftest import MakeContext
 from tests.support.fleet import MINUTE, Fleet
 from tests.support.servers import Servers
@@ -84,7 +84,7 @@ def test_a_grant_whose_wake_up_was_flushed_away_is_found_by_a_sign_of_life(
     timeouts = fleet.settings.timeouts.model_copy(update={"waiter_ttl_s": 0.4})
     context = make_context(fleet.settings.model_copy(update={"timeouts": timeouts}))
     with ThreadPoolExecutor(1) as caller:
-        waiting = caller.submit(context.pool._room.wait, fleet.ticket("acme", "job"), _soon(20.0))
+        waiting = caller.submit(context.pool._room.wait, fleet.ticket("acme", "job"), Patience(20.0))
         fleet.idle(1)
         tickets.grant(fleet.db, fleet.profile(), lease=MINUTE, at_most=1)  # and nobody says so
         claim = waiting.result(timeout=10)
@@ -114,7 +114,7 @@ def test_a_redis_stopped_in_mid_wait_makes_the_claim_late_and_not_lost(
     context.hints._redis = client
     context.pool._room._hints = context.hints
     with ThreadPoolExecutor(1) as caller:
-        waiting = caller.submit(context.pool._room.wait, fleet.ticket("acme", "job"), _soon(20.0))
+        waiting = caller.submit(context.pool._room.wait, fleet.ticket("acme", "job"), Patience(20.0))
         own_redis.stop()
         fleet.idle(1)
         context.pool.offer([fleet.profile()])
@@ -135,7 +135,3 @@ def test_switched_off_wake_ups_send_nothing(fleet: Fleet, make_context: MakeCont
     context.pool.claim("acme", "echo")
     context.pool.wake([Grant(1, KEY)])
     assert context.hints._redis.dbsize() == 0
-
-
-def _soon(seconds: float) -> float:
-    return time.monotonic() + seconds

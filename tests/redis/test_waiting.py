@@ -21,6 +21,7 @@ from scheduler.redis.hints import Hints
 from scheduler.store import history, sweeping, tickets
 from scheduler.store.database import Database
 from tasks.context import Context
+from tasks.patience import Patience, end_wait
 from tasks.pool import Miss
 from tasks.waiting import WaitingRoom
 from tests.conftest import MakeContext
@@ -60,7 +61,7 @@ def test_fifty_callers_wait_with_one_statement_a_sign_of_life(
     with ThreadPoolExecutor(50) as callers:
         began = time.monotonic()
         with wiretap.counting() as trips:
-            results = [callers.submit(room.wait, ticket, time.monotonic() + 1.6 * TTL_S) for ticket in waiting]
+            results = [callers.submit(room.wait, ticket, Patience(1.6 * TTL_S)) for ticket in waiting]
             fifty_gone = sum(result.result() is None for result in results)
         periods = (time.monotonic() - began) / (TTL_S / 4)
     assert fifty_gone == 50
@@ -76,7 +77,7 @@ def test_a_caller_is_woken_at_once_and_not_by_its_next_sign_of_life(
     took_s: list[float] = []
     with ThreadPoolExecutor(1) as caller:
         for number in range(5):
-            waiting = caller.submit(room.wait, take(fleet, room, f"t{number}"), time.monotonic() + 20)
+            waiting = caller.submit(room.wait, take(fleet, room, f"t{number}"), Patience(20))
             eventually(lambda: room._waiting, "the caller sits down", within_s=5)
             fleet.idle(1)
             (grant,) = [
@@ -98,24 +99,24 @@ def test_a_grant_that_comes_before_its_caller_sat_down_is_not_missed(
     fleet.idle(1)
     hints = Hints(connect(servers.redis_client_url))
     hints.wake([tickets.Grant(ticket, room.wake_key)])
-    assert room.wait(ticket, time.monotonic() + 20) is not None
+    assert room.wait(ticket, Patience(20)) is not None
     hints._redis.close()
 
 
 def test_a_caller_out_of_time_that_just_won_has_won(fleet: Fleet, room: WaitingRoom) -> None:
     ticket = take(fleet, room, "acme")
     fleet.idle(1)
-    assert room.wait(ticket, time.monotonic()) is not None
+    assert room.wait(ticket, Patience(0)) is not None
 
 
 def test_a_full_room_refuses_and_leaves_no_ticket(fleet: Fleet, servers: Servers) -> None:
     room = WaitingRoom(fleet.db, Hints(connect(servers.redis_client_url)), ttl_s=TTL_S, at_most=1)
     first, second = take(fleet, room, "acme"), take(fleet, room, "globex")
     with ThreadPoolExecutor(1) as caller:
-        waiting = caller.submit(room.wait, first, time.monotonic() + 20)
+        waiting = caller.submit(room.wait, first, Patience(20))
         eventually(lambda: room._waiting, "the first sits down", within_s=5)
         with pytest.raises(Refused, match="at most 1"):
-            room.wait(second, time.monotonic() + 20)
+            room.wait(second, Patience(20))
         assert fleet.db.rows("select id from tickets") == [{"id": first}]
         fleet.idle(1)
         assert waiting.result(timeout=10) is not None
@@ -130,12 +131,38 @@ def test_a_claim_waits_no_longer_than_it_said(fleet: Fleet, impatient: Context) 
     assert fleet.db.rows("select id from tickets") == [], "gone with the caller"
 
 
+def test_a_wait_that_is_ended_from_outside_is_answered_as_at_the_end_of_its_time(
+    fleet: Fleet, impatient: Context
+) -> None:
+    with ThreadPoolExecutor(1) as caller:
+        waiting = caller.submit(impatient.pool.claim, "acme", "echo", wait_s=60, task_id="job")
+        eventually(lambda: impatient.pool._room._waiting, "the caller sits down", within_s=5)
+        end_wait("another")
+        end_wait("job")
+        answer = waiting.result(timeout=10)
+    assert isinstance(answer, Miss)
+    assert answer.reason is MissReason.NO_WARM
+    assert fleet.db.rows("select id from tickets") == []
+    end_wait("job")  # nobody of this name waits any more
+
+
+def test_who_has_won_when_its_wait_is_ended_has_won(fleet: Fleet, room: WaitingRoom) -> None:
+    ticket, patience = take(fleet, room, "acme"), Patience(60)
+    with ThreadPoolExecutor(1) as caller:
+        waiting = caller.submit(room.wait, ticket, patience)
+        eventually(lambda: room._waiting, "the caller sits down", within_s=5)
+        fleet.idle(1)  # is granted, and nobody tells the caller
+        patience.end()
+        assert waiting.result(timeout=10) is not None
+    assert fleet.db.rows("select id from tickets") == []
+
+
 def test_a_ticket_taken_for_dead_while_its_caller_lives_is_taken_anew(fleet: Fleet, room: WaitingRoom) -> None:
     ticket = take(fleet, room, "acme")
     tickets.give_back(fleet.db, ticket)
     # It looks, finds none, and its caller asks again: long before the deadline.
     began = time.monotonic()
-    assert room.wait(ticket, began + 20) is None
+    assert room.wait(ticket, Patience(20)) is None
     assert time.monotonic() - began < TTL_S
 
 
@@ -147,7 +174,7 @@ def _wait_in_a_process(url: str, redis_url: str, profile: str, waits: Connection
     )
     assert ticket is not None
     waits.send(ticket)
-    room.wait(ticket, time.monotonic() + 60)
+    room.wait(ticket, Patience(60))
     threading.Event().wait()
 
 

@@ -1,0 +1,208 @@
+"""What operators read and click in Flower: calls by their arguments, starts and waits; a revoke that loses nothing (I22)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from celery.exceptions import TaskRevokedError
+
+from config.names import CLAIM_TASK, OPERATION_WAIT_TASK, RENEW_TASK, UPDATE_DNSMASQ_STEP
+from scheduler.store.operations import Operation
+from tests.support import profiles
+from tests.support.commands import call
+from tests.support.deployment import Deployment, deployed
+from tests.support.eventually import eventually
+from tests.support.flower import (
+    WITHIN_S,
+    Flower,
+    flower_of,
+    followers,
+    free_port,
+    nobody_spawns,
+    step_of,
+    steps_held,
+    until_running,
+    waiting_claims,
+    with_few_threads,
+)
+from tests.support.servers import Servers
+
+NODE = "node1"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def watched(servers: Servers) -> Iterator[Deployment]:
+    document = {
+        "profiles": {
+            "echo": profiles.echo(),
+            "later": profiles.echo(),
+            # Who claims one waits for as long as it may.
+            "never": {"command": ["{python}", "-S", "-c", "raise SystemExit(3)"], "memory": "8Mi"},
+        },
+        "flower": {"port": free_port()},
+        "network": {"nodes": {NODE: {"address": "10.99.0.1", "namespace": "clicked1"}}},
+    }
+    with deployed(servers, document, without=("beat", "exporter"), placed=with_few_threads) as deployment:
+        yield deployment
+        for name in ("flower", "user", "spawn", "control"):
+            log = (deployment.settings.locations.logs / f"{name}.log").read_text()
+            assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="module")
+def flower(watched: Deployment) -> Flower:
+    return flower_of(watched, workers=("control", "spawn", "user"))
+
+
+@pytest.fixture
+def network(watched: Deployment) -> str:
+    """A network of the test's own."""
+    number = next(_numbers)
+    operation = watched.context.networks.create(f"blue{number}", f"10.{number}.0.0/24")
+    assert state_of(watched, operation) == "succeeded"
+    return f"blue{number}"
+
+
+def state_of(watched: Deployment, operation: Operation) -> str:
+    return str(watched.context.operations.wait(operation.id, WITHIN_S)["state"])
+
+
+def plugs(watched: Deployment, network: str, count: int = 4) -> list[Operation]:
+    """Operations whose first step is one for all of them."""
+    made = [watched.context.networks.plug(network, f"web{n}", NODE)[0] for n in range(count)]
+    leader, *others = map(step_of, made)
+    assert followers(watched, leader) == others
+    return made
+
+
+@contextmanager
+def threads_taken(watched: Deployment, flower: Flower) -> Iterator[None]:
+    """Both threads of the worker that users wait for are busy; at the end of the block a click each ends what they do."""
+    waits = waiting_claims(watched, "never")
+    yield
+    for claim in waits:
+        flower.revoke(claim.id, terminate=True)
+
+
+def until_revoked(watched: Deployment, *ids: str) -> None:
+    """The worker has heard of it."""
+    inspect = watched.context.app.control.inspect(timeout=1.0)
+
+    def known() -> bool:
+        return set(ids) <= {id_ for node in (inspect.revoked() or {}).values() for id_ in node}
+
+    eventually(known, f"{ids} are revoked", within_s=WITHIN_S)
+
+
+# --- what is read
+
+
+def test_calls_are_read_by_their_arguments_and_starts_by_what_they_waited_for(
+    watched: Deployment, flower: Flower, network: str
+) -> None:
+    renewal = watched.context.app.send_task(RENEW_TASK, ["acme", 7, 3, "echo"], queue="user_facing")
+    renewal.get(timeout=WITHIN_S)
+    with threads_taken(watched, flower):
+        leader, *others = plugs(watched, network)
+    assert state_of(watched, leader) == "succeeded"
+    plain, step = flower.task(renewal.id, "SUCCESS"), flower.task(step_of(leader), "SUCCESS")
+    assert plain["args"] == "tenant='acme', worker_id=7, epoch=3, profile='echo'"
+    assert (plain["kwargs"], plain["queue"], plain["folded"]) == ("{}", "user_facing", 0)
+    assert (step["name"], step["args"]) == (UPDATE_DNSMASQ_STEP, f"network='{network}', node='{NODE}'")
+    assert (step["queue"], step["folded"], step["defers"]) == (f"user_waiting@{NODE}", len(others), 0)
+    assert step["wait_s"] > 0
+    # What comes later in the chain of one that only followed was published by the run that served it.
+    last = flower.task(step_of(others[0], position=2), "SUCCESS")
+    assert last["args"] == f"network='{network}', node='{NODE}', interface='web1'"
+    assert {task["state"] for task in flower.tasks().values()} <= {"SUCCESS", "STARTED", "RECEIVED", "REVOKED"}
+
+
+def test_a_claims_token_is_not_read_by_what_comes_after_it_in_a_chain(watched: Deployment, flower: Flower) -> None:
+    app = watched.context.app
+    claim = app.signature(CLAIM_TASK, ("acme", "echo"), {"wait_s": WITHIN_S})
+    after = app.signature(OPERATION_WAIT_TASK)
+    result = (claim | after).apply_async()
+    assert result.get(timeout=WITHIN_S)["outcome"] == "refused", "a claim is no operation"
+    held = result.parent.get(timeout=WITHIN_S)
+    shown = flower.task(result.id, "SUCCESS")["args"]
+    assert shown.startswith("operation={'outcome': 'held'")
+    every = "".join(
+        flower.page(path) for path in ("/api/tasks?limit=1000", f"/task/{result.id}", f"/task/{result.parent.id}")
+    )
+    assert held["token"] not in every
+    assert call(watched, "pool.release", "acme", held["worker_id"], held["epoch"])
+
+
+# --- what is clicked
+
+
+def test_a_leader_revoked_in_its_queue_hands_over_to_those_who_follow(
+    watched: Deployment, flower: Flower, network: str
+) -> None:
+    with threads_taken(watched, flower):
+        made = plugs(watched, network)
+        revoked = [step_of(made[0]), step_of(made[2])]  # the leader, and one that follows it
+        for id_ in revoked:
+            flower.revoke(id_)
+        until_revoked(watched, *revoked)
+    states = [state_of(watched, operation) for operation in made]
+    assert states == ["cancelled", "succeeded", "cancelled", "succeeded"]
+    heir = flower.task(step_of(made[1]), "SUCCESS")
+    assert heir["args"] == f"network='{network}', node='{NODE}'"
+    flower.task(revoked[0], "REVOKED")
+
+
+def test_a_leader_terminated_in_its_thread_serves_its_followers_and_its_own_operation_ends(
+    watched: Deployment, flower: Flower, network: str
+) -> None:
+    with ExitStack() as held:
+        with threads_taken(watched, flower):
+            made = plugs(watched, network)
+            leader = step_of(made[0])
+            held.enter_context(steps_held(watched, network, NODE))
+        until_running(watched, leader)
+        flower.task(leader, "STARTED")
+        flower.revoke(leader, terminate=True)
+        assert state_of(watched, made[0]) == "cancelled"
+    states = [state_of(watched, operation) for operation in made]
+    assert states == ["cancelled", *["succeeded"] * 3]
+    run = watched.db.row("select served, state from runs where task_id = %(id)s", id=leader)
+    assert run == {"served": 4, "state": "succeeded"}
+    flower.task(leader, "SUCCESS")
+    with threads_taken(watched, flower):
+        """Both of them are there still."""
+
+
+def test_a_waiting_claim_that_is_terminated_leaves_the_worker_that_comes_to_others(
+    watched: Deployment, flower: Flower
+) -> None:
+    with nobody_spawns(watched):
+        ended, waits = waiting_claims(watched, "later")
+        flower.revoke(waits.id)  # not terminated: what runs goes on
+        flower.revoke(ended.id, terminate=True)
+        assert ended.get(timeout=WITHIN_S)["outcome"] == "miss"
+        tickets = watched.db.rows("select tenant from tickets where profile = %(p)s", p=watched.canonical("later"))
+        assert tickets == [{"tenant": "tenant1"}]
+    held = waits.get(timeout=WITHIN_S)
+    assert held["outcome"] == "held"
+    # Two workers were asked for, and one of them nobody waits for any more.
+    watched.until_idle("later", 1)
+    assert watched.count("later", "active", "activating") == 1
+    assert call(watched, CLAIM_TASK, "tenant3", "later")["origin"] == "warm"
+
+
+def test_what_is_revoked_before_it_begins_does_not_begin(watched: Deployment, flower: Flower) -> None:
+    with threads_taken(watched, flower):
+        revoked = watched.context.app.send_task(
+            CLAIM_TASK, ["tenant9", "echo"], {"wait_s": WITHIN_S}, queue="user_waiting"
+        )
+        flower.revoke(revoked.id, terminate=True)
+        until_revoked(watched, revoked.id)
+    with pytest.raises(TaskRevokedError):
+        revoked.get(timeout=WITHIN_S)
+    assert watched.db.rows("select 1 from tickets where tenant = 'tenant9'") == []
+    flower.task(revoked.id, "REVOKED")
