@@ -84,6 +84,12 @@ class Database:
                 connection = pool.getconn()
                 try:
                     return work(connection, *args)
+                except errors.FeatureNotSupported:
+                    if attempt == _CLASH_TRIES:
+                        raise
+                    # A later version has migrated the tables, and a statement that was prepared before returns other
+                    # columns now. It has not run; on a new connection it is prepared anew.
+                    pool.drain()
                 finally:
                     pool.putconn(connection)
             except _CLASHES as clash:

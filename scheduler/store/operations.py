@@ -280,7 +280,10 @@ def await_end(db: Database, operation: int) -> bool | None:
 
 def show(db: Database, operation: int) -> Row | None:
     """All that is known of one operation: its steps, who ran them, what it waits for and who waits for it."""
-    return db.row("select * from every_operation where id = %(id)s", id=operation)
+    return db.row(
+        "select e.*, o.correlation_id from every_operation e join operations o using (id) where id = %(id)s",
+        id=operation,
+    )
 
 
 def runs_beside(db: Database, operation: int, key: str | None) -> list[Row]:

@@ -45,24 +45,26 @@ def first_node(deployment: Deployment) -> str:
     return next(iter(deployment.settings.network.nodes))
 
 
-def lane(deployment: Deployment, network: str) -> str:
-    return f'network/node["{network}","{first_node(deployment)}"]'
+def lane(deployment: Deployment, network: str, node: str = "") -> str:
+    return f'network/node["{network}","{node or first_node(deployment)}"]'
 
 
 @contextmanager
-def lane_taken(deployment: Deployment, network: str) -> Iterator[None]:
-    """A run in the lane of the network's first node, which Redis has never heard of."""
+def lane_taken(deployment: Deployment, network: str, node: str = "") -> Iterator[None]:
+    """A run in the network's lane on a node, by default the first, which Redis has never heard of."""
     db = deployment.db
     holder = f"test-{next(_numbers)}"
     db.rows(
         "insert into runs (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s, lease_until)"
         " values ('test', 'test', %(lane)s, 'test', %(id)s, %(task)s, 1, 1, 0, clock_timestamp() + %(lease)s)",
-        lane=lane(deployment, network),
+        lane=lane(deployment, network, node),
         id=0,
         task=holder,
         lease=timedelta(minutes=1),
     )
-    run = db.row("select id from runs where lane = %(lane)s and state = 'running'", lane=lane(deployment, network))
+    run = db.row(
+        "select id from runs where lane = %(lane)s and state = 'running'", lane=lane(deployment, network, node)
+    )
     assert run is not None
     yield
     store.end_run(db, run["id"], RunState.SUCCEEDED, [], [])

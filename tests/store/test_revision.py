@@ -143,6 +143,20 @@ def test_a_worker_refuses_to_start_on_earlier_tables(servers: Servers, own_datab
     assert "run `stoker migrate`, then start the services" in ended.stdout + ended.stderr
 
 
+def test_a_statement_whose_columns_a_migration_has_changed_is_prepared_anew(own_database_url: str) -> None:
+    with closing(Database(own_database_url, connections=2)) as db, psycopg.connect(own_database_url) as later:
+        later.execute("create view seen as select 1 as a")
+        later.commit()
+        for _ in range(4):
+            assert db.rows("select * from seen") == [{"a": 1}]
+        later.execute("create or replace view seen as select 1 as a, 2 as b")
+        later.commit()
+        assert db.rows("select * from seen") == [{"a": 1, "b": 2}]
+        assert db.transaction(lambda connection: connection.execute("select * from seen").fetchall()) == [
+            {"a": 1, "b": 2}
+        ]
+
+
 def test_check_tells_and_changes_nothing(servers: Servers, own_database_url: str, tmp_path: Path) -> None:
     def check() -> tuple[int, dict[str, Any]]:
         ended = cli(servers, own_database_url, tmp_path, "migrate", "--check", "--json")
