@@ -63,14 +63,21 @@ def _worker(settings: Settings, timeout_s: float, node: str) -> str:
     """By Celery's ping, which the worker's main loop answers: not one that hangs, nor one that has lost its broker."""
     from celery import Celery  # noqa: PLC0415 - the other checks do without
     from kombu.exceptions import OperationalError  # noqa: PLC0415
+    from redis import RedisError  # noqa: PLC0415
 
     name = node_name(node)
     # A bare app on kombu's own transport: for a ping it is the same, and it costs half a second of a processor less.
-    options = {"sep": SEPARATOR, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "max_retries": 1}
+    options = {
+        "sep": SEPARATOR,
+        "priority_steps": [0],  # one list a queue, which is what Stoker's user may read
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "max_retries": 1,
+    }
     with Celery("health", broker=settings.broker_url, set_as_current=False, broker_transport_options=options) as app:
         try:
             replies = app.control.ping(destination=[name], timeout=timeout_s)
-        except (OperationalError, OSError) as error:
+        except (OperationalError, RedisError, OSError) as error:
             raise Unwell(f"the broker does not answer: {error}") from error
     if not replies:
         raise Unwell(f"no answer of {name} within {timeout_s:g} s")
