@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from config.names import class_of
+from scheduler.core.operations import OperationState
 from scheduler.errors import Temporary
 from scheduler.redis.queues import counts
 from scheduler.store import figures, status
@@ -84,8 +85,8 @@ class Looks(Collector):
             yield from self._of_sql({policy.name: policy for policy in found.policies})
             yield from _of_pool(found.pool)
             operations = GaugeMetricFamily("stoker_operations", "Operations on record.", labels=["state"])
-            for state, many in found.operations.items():
-                operations.add_metric([state], many)
+            for state in OperationState:
+                operations.add_metric([state], found.operations.get(state, 0))
             yield operations
             yield from found.counted
 

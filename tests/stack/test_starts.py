@@ -9,7 +9,7 @@ import socket
 import threading
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -19,16 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from config.flower_files import FLOWER_USER, password_file
 from config.names import OPERATION_QUEUES, OPERATION_SHOW_TASK, UPDATE_DNSMASQ_STEP, node_queue
 from config.settings import Settings
-from scheduler.core.operations import Place, RunState, task_id
-from scheduler.store import operations as store
+from scheduler.core.operations import Place, task_id
 from scheduler.store.operations import Operation
-from tasks.coalescing.coalescer import coalescer_of
 from tasks.services import FLOWER_ADDRESS, Service
 from tasks.starts import EVENT
 from tests.support import profiles
 from tests.support.commands import here, words
 from tests.support.deployment import Deployment, deployed
 from tests.support.eventually import eventually
+from tests.support.lanes import lane_taken
 from tests.support.servers import Servers
 
 WAIT_S = 60.0
@@ -151,35 +150,6 @@ def listening(deployment: Deployment) -> Iterator[list[dict[str, Any]]]:
             thread.join(timeout=10)
 
 
-@contextmanager
-def lane_taken(told: Told, network: str, node: str) -> Iterator[Callable[[int], None]]:
-    """A run in a lane, which Redis has never heard of; yields a wait until so many others give way to it."""
-    deployment = told.deployment
-    lane, holder = f'network/node["{network}","{node}"]', f"test-{network}"
-    row = deployment.db.row(
-        "insert into runs (task, key, lane, queue, operation_id, task_id, attempt, served, lane_wait_s, lease_until)"
-        " values ('test', 'test', %(lane)s, 'test', 0, %(holder)s, 1, 1, 0, clock_timestamp() + interval '1 min')"
-        " returning id",
-        lane=lane,
-        holder=holder,
-    )
-    assert row is not None
-    protocol = coalescer_of(deployment.context.app).protocol
-
-    def until_parked(count: int) -> None:
-        members = protocol._client.zrange
-        key = protocol._keys[5]
-
-        def parked() -> bool:
-            return sum(member.startswith(f"{lane}\0") for member in members(key, 0, -1)) == count
-
-        eventually(parked, f"{count} give way", within_s=WAIT_S)
-
-    yield until_parked
-    store.end_run(deployment.db, row["id"], RunState.SUCCEEDED, [], [])
-    protocol.done(holder, "")
-
-
 def ended(told: Told, operation: Operation) -> dict[str, Any]:
     row = told.deployment.context.operations.wait(operation.id, WAIT_S)
     assert row["state"] == "succeeded", row
@@ -198,7 +168,7 @@ def test_events_rows_and_a_scrape_tell_the_same_of_operations_that_fold_and_park
     ended(told, context.networks.create(network, f"10.{next(_networks)}.0.0/24", node=node))
     ended(told, context.networks.plug(network, "first", node)[0])
     before = told.metrics()
-    with lane_taken(told, network, node) as until_parked:
+    with lane_taken(told.deployment, network, node) as until_parked:
         plugs = [
             context.networks.plug(network, f"web{n}", node, queue=queue)[0]
             for n, queue in enumerate(("background", "user_facing", "user_waiting"))
@@ -301,7 +271,7 @@ def test_the_timeline_draws_the_waits_and_its_json_has_the_numbers(told: Told) -
     context = told.deployment.context
     network = f"net{next(_networks)}"
     ended(told, context.networks.create(network, f"10.{next(_networks)}.0.0/24", node="node1"))
-    with lane_taken(told, network, "node1") as until_parked:
+    with lane_taken(told.deployment, network, "node1") as until_parked:
         plugs = [context.networks.plug(network, f"db{n}", "node1")[0] for n in range(2)]
         until_parked(1)
     rows = [ended(told, plug) for plug in plugs]
