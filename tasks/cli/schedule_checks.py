@@ -61,10 +61,11 @@ class Edit:
     def _cadence(self, now: Mapping[str, Any]) -> dict[str, str]:
         if self.every is not None and self.cron is not None:
             raise Refused("two cadences", expected="--every or --cron", remedy="name the one that is to hold")
-        zone = self.zone or now.get("zone", "UTC")
-        text = self.every or self.cron or now.get("cadence")
-        if text is None or (self.every is None and self.cron is None and self.zone is None):
+        said = [text for text in (self.every, self.cron) if text is not None]
+        if not said and (self.zone is None or "cadence" not in now):
             return {}
+        text = said[0] if said else now["cadence"]
+        zone = now.get("zone", "UTC") if self.zone is None else self.zone
         try:
             cadence = parse(text, zone)
         except ValueError as error:
