@@ -78,6 +78,17 @@ def test_it_is_pinned_and_its_default_is_nobody_of_importance() -> None:
     assert "--require-hashes" in " ".join(DOCKERFILE)
 
 
+def test_images_are_named_by_this_version() -> None:
+    version = importlib.metadata.version("stoker")
+    for name in (
+        "compose.yaml",
+        "deploy/kubernetes/base/kustomization.yaml",
+        "deploy/kubernetes/network/kustomization.yaml",
+    ):
+        named = re.findall(r"image: stoker\S*:(\S+)|newTag: (\S+)", (REPOSITORY / name).read_text())
+        assert {"".join(tag) for tag in named} == {version}, name
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names in what the Dockerfile's second pip step installs, built of the files that it copies."""
