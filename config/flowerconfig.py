@@ -10,7 +10,7 @@ import os
 from celery.events.state import TASK_EVENT_TO_STATE, Task
 from celery.states import STARTED
 from flower import urls
-from flower.api.tasks import TaskApply, TaskResult
+from flower.api.tasks import TaskAbort, TaskApply, TaskResult
 
 from config.by_file import SecretFileError
 from config.flower_files import FLOWER_USER, FlowerFileError, cookie_file, password, secret
@@ -51,7 +51,7 @@ for _field in STARTS:
     setattr(Task, _field, None)
 Task._fields += STARTS
 
-# A claim's result is the token by which its worker is used: Flower would read it from Redis for whoever asks.
-urls.handlers[:] = [
-    handler for handler in urls.handlers if not (isinstance(handler, tuple) and handler[1] in {TaskApply, TaskResult})
-]
+# A claim's result is the token by which its worker is used: Flower would read it from Redis for whoever asks, and an abort
+# writes over it. No task here can be aborted.
+_OFF = {TaskAbort, TaskApply, TaskResult}
+urls.handlers[:] = [handler for handler in urls.handlers if not (isinstance(handler, tuple) and handler[1] in _OFF)]

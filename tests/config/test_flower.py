@@ -81,7 +81,8 @@ def test_with_the_password_pages_are_shown() -> None:
 
 @pytest.mark.usefixtures("running")
 def test_a_result_is_shown_to_nobody() -> None:
-    """A claim's holds the token of its worker."""
+    """A claim's holds the token of its worker. Nor can it be written over."""
+    assert status("/api/task/abort/7", PASSWORD) == 404
     assert status("/api/task/result/7", PASSWORD) == 404
     assert status("/api/task/apply/pool.claim", PASSWORD) == 404
 

@@ -8,10 +8,14 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from celery.exceptions import TaskRevokedError
+from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import HttpCredentials, expect
 
+from config.flower_files import FLOWER_USER
 from config.names import CLAIM_TASK, OPERATION_WAIT_TASK, RENEW_TASK, UPDATE_DNSMASQ_STEP
 from scheduler.store.operations import Operation
 from tests.support import profiles
+from tests.support.browser import chromium, needs_chromium
 from tests.support.commands import call
 from tests.support.deployment import Deployment, deployed
 from tests.support.eventually import eventually
@@ -206,3 +210,44 @@ def test_what_is_revoked_before_it_begins_does_not_begin(watched: Deployment, fl
         revoked.get(timeout=WITHIN_S)
     assert watched.db.rows("select 1 from tickets where tenant = 'tenant9'") == []
     flower.task(revoked.id, "REVOKED")
+
+
+@needs_chromium
+def test_in_a_browser_a_running_step_is_found_by_its_arguments_and_terminated(
+    watched: Deployment, flower: Flower, network: str
+) -> None:
+    asked: list[str] = []
+    with chromium() as browser, ExitStack() as held:
+        with pytest.raises(BrowserError, match="ERR_INVALID_AUTH_CREDENTIALS"):
+            browser.new_page().goto(f"{flower.at}/tasks")
+        credentials: HttpCredentials = {"username": FLOWER_USER, "password": flower.password}
+        page = browser.new_context(http_credentials=credentials).new_page()
+        page.set_default_timeout(WITHIN_S * 1000)
+        page.on("request", lambda request: asked.append(request.url))
+
+        page.goto(f"{flower.at}/workers")
+        for name in ("control", "spawn", "user"):
+            row = page.locator("#workers-table tbody tr", has_text=f"{name}@")
+            expect(row).to_contain_text("Online")
+        with threads_taken(watched, flower):
+            made = plugs(watched, network)
+            leader = step_of(made[0])
+            page.goto(f"{flower.at}/broker")
+            for queue in watched.settings.all_queues:
+                row = page.locator("tr", has=page.get_by_role("cell", name=queue, exact=True))
+                expect(row.locator("td").nth(1)).to_have_text("1" if queue == f"user_waiting@{NODE}" else "0")
+            held.enter_context(steps_held(watched, network, NODE))
+        until_running(watched, leader)
+        flower.task(leader, "STARTED")
+        page.goto(f"{flower.at}/tasks")
+        row = page.locator("#tasks-table tbody tr", has=page.get_by_title(leader))
+        expect(row).to_contain_text(f"network='{network}', node='{NODE}'")
+        expect(row).to_contain_text(UPDATE_DNSMASQ_STEP)
+        row.get_by_title(leader).click()
+        expect(page.locator(".detail-list")).to_contain_text("Folded")
+        page.locator("#task-terminate").click()
+        expect(page.locator("#toast-container")).to_contain_text(f"Revoked '{leader}'")
+        assert state_of(watched, made[0]) == "cancelled"
+        held.close()
+    assert [state_of(watched, operation) for operation in made] == ["cancelled", *["succeeded"] * 3]
+    assert {url.split("/", 3)[2] for url in asked} == {flower.at.removeprefix("http://")}, "no page needs the internet"
