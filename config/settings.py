@@ -145,6 +145,15 @@ class Logs(Frozen):
     format: Literal["console", "json"] = "console"  # json: one object a line, Celery's own lines too
 
 
+class Traces(Frozen):
+    """Where traces are sent. All else is OpenTelemetry's own: OTEL_* variables, sampling among them."""
+
+    enabled: bool = False  # needs the extra `otel`
+    endpoint: str = Field(
+        default="", pattern=r"^(https?://[^\s]+)?$"
+    )  # OTLP over HTTP; empty = OTEL_*, or localhost:4318
+
+
 class Settings(BaseSettings):
     """Everything an operator sets. Frozen; built by `load`, which checks the whole before anything starts."""
 
@@ -173,6 +182,7 @@ class Settings(BaseSettings):
     flower: Flower = Flower()
     exporter: Exporter = Exporter()
     logs: Logs = Logs()
+    traces: Traces = Traces()
     # Not a default to be filled up: nodes that are named stand alone.
     network: Network = Field(default_factory=Network)
     operations: Operations = Operations()

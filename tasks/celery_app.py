@@ -13,6 +13,7 @@ import config
 from config.names import OTHER_TASKS, SWEEP_TASK
 from config.queues import SEPARATOR, as_option
 from config.settings import Settings, load
+from tasks import traces
 from tasks.beat_alive import watch_beats
 from tasks.bootsteps import CheckEngines, KeeperStep, TellWhenFree
 from tasks.correlation import follow_tasks
@@ -96,6 +97,7 @@ def make_app(name: str, settings: Settings, **options: Any) -> Celery:  # noqa: 
 _settings = load()
 configure_logs(_settings.logs.format)
 follow_tasks()
+traces.start(_settings.traces)
 app = make_app(
     "stoker", _settings, include=["tasks.pool_tasks", "tasks.operation_tasks", "tasks.network_steps", "tasks.ticks"]
 )

@@ -19,7 +19,7 @@ from scheduler.store import launches, revision
 from scheduler.store.database import Database
 from scheduler.store.networks import Underlay
 from scheduler.store.sync import apply_settings
-from tasks import correlation
+from tasks import correlation, traces
 from tasks.engines import check_postgres, check_redis
 from tasks.launchers.process import ProcessLauncher
 from tasks.network import driver as network_driver
@@ -50,7 +50,7 @@ class Context:
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
         self.app = app
-        self.db = Database(settings.database_dsn)
+        self.db = Database(settings.database_dsn, watch=traces.statements())
 
     @cached_property
     def hints(self) -> Hints:

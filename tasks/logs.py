@@ -12,7 +12,7 @@ import structlog
 from celery import signals
 from celery._state import get_current_task
 
-from tasks import correlation
+from tasks import correlation, traces
 
 if TYPE_CHECKING:
     import logging
@@ -80,9 +80,11 @@ def add_task(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def add_story(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
-    """The correlation id of the claim or submit that this thread works for."""
+    """The correlation id of the claim or submit that this thread works for, and its trace where there are any."""
     if (id_ := correlation.current()) is not None:
         event.setdefault("correlation_id", id_)
+    if (trace_id := traces.trace_id()) is not None:
+        event.setdefault("trace_id", trace_id)
     return event
 
 

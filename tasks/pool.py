@@ -18,7 +18,7 @@ from scheduler.core.misses import MissReason
 from scheduler.errors import Refused, check_wait, unknown
 from scheduler.store import claims, tickets
 from scheduler.store.claims import Claim, UnknownTenantError
-from tasks import correlation
+from tasks import correlation, traces
 from tasks.activation import ActivationFailed, activate, deactivate
 from tasks.patience import Patience, patience
 from tasks.tallying import Tallies
@@ -118,7 +118,11 @@ class Pool:
         kind = self._profile(profile)
         self._check(tenant, wait_s)
         waiter = waiter or (uuid.uuid4().hex if wait_s > 0 else "")
-        with correlation.within(correlation.chosen(correlation_id)), patience(wait_s, task_id) as left:
+        with (
+            correlation.within(correlation.chosen(correlation_id)),
+            traces.span("claim", tenant=tenant, profile=profile, wait_s=wait_s),
+            patience(wait_s, task_id) as left,
+        ):
             return self._counted(tenant, kind, waiter, left)
 
     def _counted(self, tenant: str, kind: Profile, waiter: str, left: Patience) -> Held | Miss:
@@ -133,6 +137,7 @@ class Pool:
         finally:
             self.tallies.claim(kind.name, outcome, reason, time.monotonic() - began)
         worker = answer.worker_id if isinstance(answer, Held) else None
+        traces.note(outcome=outcome, reason=reason, worker=worker)
         log.info("claim answered", tenant=tenant, profile=kind.name, outcome=outcome, reason=reason, worker=worker)
         return answer
 

@@ -6,13 +6,14 @@ worker's `-Q`) is refused before anything is published, with the name that was p
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery.app.amqp import AMQP, Queues
 from celery.app.routes import Router
 
 from scheduler.errors import unknown
-from tasks import correlation
+from tasks import correlation, traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,6 +90,11 @@ class KnownQueuesOnly(AMQP):
         message = super().as_task_v2(*call, argsrepr=argsrepr or "", kwargsrepr=kwargsrepr or "", **options)
         correlation.add_to(message.headers)
         return message
+
+    @cached_property
+    def send_task_message(self) -> Any:  # noqa: ANN401 - Celery's own function
+        """What publishes the message of a task."""
+        return traces.sending(self._create_task_sender())
 
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> KnownRoutes:  # noqa: ANN401, FBT001, N802
         """Celery's own name of what makes its router."""

@@ -23,7 +23,7 @@ CLOCK = re.compile(r"datetime\.now|utcnow|time\.time\(|time_ns\(|date\.today")
 
 
 def test_all_invariants_are_there() -> None:
-    assert list(SECTIONS) == [f"I{number}" for number in (*range(1, 13), *range(20, 29), *range(30, 36))]
+    assert list(SECTIONS) == [f"I{number}" for number in (*range(1, 13), *range(20, 29), *range(30, 36), 50, 51)]
 
 
 @pytest.mark.parametrize("invariant", SECTIONS)

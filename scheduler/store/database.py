@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, TypeVarTuple, Unpack
 
 import psycopg
@@ -16,10 +17,11 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from scheduler.errors import Temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
+Watch = Callable[[str], AbstractContextManager[Any]]  # around each statement, or the whole transaction
 T = TypeVar("T")
 A = TypeVarTuple("A")
 
@@ -30,8 +32,17 @@ _CLASH_TRIES: Final = 5
 class Database:
     """A lazily opened pool of connections. Opens nothing until it is asked something; a forked child gets its own."""
 
-    def __init__(self, dsn: str, *, connections: int = 16, kept_open: int = 0, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        connections: int = 16,
+        kept_open: int = 0,
+        timeout_s: float = 10.0,
+        watch: Watch | None = None,
+    ) -> None:
         self.dsn = dsn
+        self._watch = watch
         self._connections = connections
         self._kept_open = kept_open
         self._timeout_s = timeout_s
@@ -44,7 +55,10 @@ class Database:
         Raises:
             Temporary: PostgreSQL did not answer. An error is no answer: nothing may be concluded from it.
         """
-        return self._try(_execute, sql, values)
+        if self._watch is None:
+            return self._try(_execute, sql, values)
+        with self._watch(sql):
+            return self._try(_execute, sql, values)
 
     def row(self, sql: LiteralString, /, **values: Any) -> Row | None:  # noqa: ANN401 - SQL parameters
         """The first row of `rows`, or None."""
@@ -62,7 +76,10 @@ class Database:
             with connection.transaction():
                 return work(connection)
 
-        return self._try(whole)
+        if self._watch is None:
+            return self._try(whole)
+        with self._watch("transaction"):
+            return self._try(whole)
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""

@@ -11,7 +11,7 @@ from celery import states
 from celery.backends.base import KeyValueStoreBackend
 from kombu.exceptions import OperationalError
 
-from tasks import correlation
+from tasks import correlation, traces
 from tasks.coalescing.payload import Payload, continue_with
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _revoked(task: Task, followers: Sequence[Follower]) -> set[str]:
 def _finish(task: Task, followers: Iterable[Follower], revoked: set[str], finish: Callable[[Context], None]) -> None:
     for follower in followers:
         payload = Payload.read(follower.payload)
-        with correlation.within(payload.story):
+        with correlation.within(payload.story), traces.following(task.name, payload.options.get("headers")):
             _finish_one(task, payload, follower.id, revoked, finish)
 
 

@@ -25,7 +25,7 @@ from kombu.exceptions import OperationalError
 
 from scheduler.errors import Refused
 from scheduler.redis.coalescing import Ask, Begun, BegunRun, Settled, Verdict
-from tasks import correlation, starts
+from tasks import correlation, starts, traces
 from tasks.coalescing import handing, payload
 from tasks.coalescing.coalescer import coalescer_of, is_eager
 from tasks.coalescing.columns import OWN_KEY, Columns
@@ -219,6 +219,7 @@ class CoalescingTask(Task):
             def lead(queue: str, message: str, tag: str) -> None:
                 there = replace(ask, queue=coalescer.prefix + queue)
                 said.append(coalescer.protocol.join(there, message, tag).verdict)
+                traces.note(joined=said[-1])
 
             made = self._build(args, kwargs, ask.id, producer, options, lead)
             verdict = said[-1]
@@ -287,6 +288,7 @@ class CoalescingTask(Task):
             len(begun.followers),
         )
         execution = request.execution = Execution(ask, token, begun, start)
+        traces.run_begins(request, start)
         coalescer.heart.add(execution)
         if self.app.conf.task_track_started and not request.ignore_result:
             self.backend.store_result(ask.id, {"hostname": request.hostname}, states.STARTED, request=request)
@@ -338,6 +340,7 @@ class CoalescingTask(Task):
         # A request that folds is never a message: its story is in what it leaves.
         headers = dict(asked.get("headers") or {})
         correlation.add_to(headers)
+        traces.add_to(headers)
         if headers:
             asked["headers"] = headers
         return asked

@@ -20,7 +20,7 @@ from scheduler.errors import Refused, check_wait
 from scheduler.store import networks
 from scheduler.store import operations as store
 from scheduler.store.operations import ToPublish
-from tasks import correlation
+from tasks import correlation, traces
 from tasks.coalescing.coalescer import coalescer_of
 from tasks.operations.steps import APART
 from tasks.operations.waiting import Listener
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from scheduler.core.network_plans import Spread, Target
-    from scheduler.core.operations import Plan, Step
+    from scheduler.core.operations import Step
     from scheduler.redis.coalescing import Protocol
     from scheduler.store.database import Connection, Row
     from scheduler.store.operations import Operation, Released
@@ -93,9 +93,29 @@ class Operations:
         """Change what is wanted and submit what makes it so, in one transaction. `change` says where its network is."""
         self._check(queue, needs, after)
         story = correlation.chosen()
+        with correlation.within(story), traces.span(f"submit {kind}", target=target, queue=queue):
+            operation, steps = self._write(kind, target, change, queue=queue, needs=needs, after=after)
+            # The story of one that stood already is another's: both are in this line.
+            others = {} if operation.is_new else {"stands_in": operation.correlation_id}
+            traces.note(operation=operation.id, is_new=operation.is_new)
+            log.info("submitted", operation=operation.id, kind=kind, target=str(target), queue=queue, **others)
+            if operation.is_new and operation.state == "queued":
+                self._send(ToPublish(Place(operation.id, 0, operation.token), queue, steps, story))
+        return operation
+
+    def _write(
+        self,
+        kind: str,
+        target: Target,
+        change: Callable[[Connection], tuple[Spread, str]],
+        *,
+        queue: str,
+        needs: Sequence[int],
+        after: Sequence[int],
+    ) -> tuple[Operation, tuple[Step, ...]]:
         rank = coalescer_of(self._context.app).rank(queue)
 
-        def write(connection: Connection) -> tuple[Operation, Plan]:
+        def write(connection: Connection) -> tuple[Operation, tuple[Step, ...]]:
             spread, node = change(connection)
             # A node that was taken out of the settings is gone, and nothing is left to be made so there.
             nodes = self._context.settings.network.nodes
@@ -120,18 +140,11 @@ class Operations:
                 plan=plan,
                 needs=needs,
                 after=after,
-                correlation_id=story,
+                correlation_id=correlation.current(),
             )
-            return operation, plan
+            return operation, plan.steps
 
-        operation, plan = self._context.db.transaction(write)
-        with correlation.within(story):
-            # The story of one that stood already is another's: both are in this line.
-            others = {} if operation.is_new else {"stands_in": operation.correlation_id}
-            log.info("submitted", operation=operation.id, kind=kind, target=str(target), queue=queue, **others)
-        if operation.is_new and operation.state == "queued":
-            self._send(ToPublish(Place(operation.id, 0, operation.token), queue, plan.steps, story))
-        return operation
+        return self._context.db.transaction(write)
 
     def wait(self, operation: int, timeout_s: float, *, task_id: str = "") -> Row:
         """Block until the operation has ended, at most so long; what is known of it then.
