@@ -27,7 +27,7 @@ from config.network import Network
 from config.profile import Name, Profile, Seconds
 from config.queues import DEFAULT_QUEUES, Queue, QueueName, broken_queues, completed
 from config.schedule import Schedule, broken_entries
-from config.urls import redis_client_url
+from config.urls import completed_redis_url, redis_client_url
 
 _LAST_PORT: Final = 65_535
 DEFAULT_FILE: Final = Path(__file__).with_name("stoker.toml")
@@ -81,6 +81,7 @@ class Bounds(Frozen):
     sweep_batch: int = Field(default=500, gt=0)
     tickets_per_tenant: int = Field(default=1_000, gt=0)
     waiters_per_process: int = Field(default=256, gt=0)
+    message_bytes: int = Field(default=1_048_576, ge=16_384)  # a task's message in its queue; ours have about 1 kB
 
 
 class History(Frozen):
@@ -218,6 +219,11 @@ class Settings(BaseSettings):
         if not isinstance(profiles, dict):
             return profiles
         return {name: {"name": name, **body} if isinstance(body, dict) else body for name, body in profiles.items()}
+
+    @field_validator("redis_url")
+    @classmethod
+    def _complete_redis_url(cls, url: str | None) -> str | None:
+        return url and completed_redis_url(url)
 
     @field_validator("queues", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ import config
 from config.names import OTHER_TASKS, SWEEP_TASK
 from config.queues import SEPARATOR, as_option
 from config.settings import Settings, load
+from config.urls import redis_tls
 from tasks import traces
 from tasks.beat_alive import watch_beats
 from tasks.bootsteps import CheckEngines, KeeperStep, TellWhenFree
@@ -36,6 +37,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "result_backend": settings.broker_url,
+        # The URLs have it already; Flower asks here.
+        "broker_use_ssl": redis_tls(settings.broker_url),
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": _JSON,
@@ -53,6 +56,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "worker_hijack_root_logger": False,
+        "worker_consumer": "tasks.consumer:RefusingConsumer",
         "coalescing": {
             "queues": settings.classes,
             "lease_s": settings.operations.lease_s,
@@ -69,6 +73,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "sep": SEPARATOR,
             # By which the transport picks the next message; what operators change meanwhile it reads in Redis.
             "queue_classes": as_option(settings.queues),
+            "message_most_bytes": settings.bounds.message_bytes,
         },
         "redis_socket_timeout": 15.0,
         # A unix socket has no keepalive, and redis-py refuses to be asked for one.

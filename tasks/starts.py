@@ -19,7 +19,7 @@ from celery.worker import state
 
 from tasks.patience import end_wait
 from tasks.requests import StokerRequest
-from tasks.transport.channel import ENQUEUED_AT
+from tasks.transport.reading import ENQUEUED_AT
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.metadata import version
+from typing import Final
 
 import psycopg
 from redis.exceptions import NoPermissionError
@@ -24,7 +25,16 @@ from tasks.cli import network_checks
 from tasks.cli.check import Check
 from tasks.engines import check_postgres, check_redis
 
-RIGHTS = "give Stoker's user on Redis what deploy/valkey/users.acl lists; `ACL LOG` there names what was refused"
+_RIGHTS: Final = (
+    "give Stoker's user on Redis what deploy/valkey/users.acl lists; `ACL LOG` there names what was refused"
+)
+
+# As Python's ssl and libpq say it.
+_UNVERIFIED: Final = ("certificate verify failed", "does not match host name")
+_TLS: Final = (
+    "have the URL name the authority that vouches for the server (ssl_ca_certs of Redis, sslrootcert of PostgreSQL), "
+    "and the server by a name or address in its certificate"
+)
 
 
 def examine() -> Iterator[Check]:
@@ -86,9 +96,10 @@ def _attempt(name: str, check: Callable[[], str], remedy: str) -> Check:
     try:
         return Check(name, ok=True, found=check())
     except NoPermissionError as error:
-        return Check(name, ok=False, found=f"NOPERM: {error}", remedy=RIGHTS)
+        return Check(name, ok=False, found=f"NOPERM: {error}", remedy=_RIGHTS)
     except Exception as error:  # noqa: BLE001 - whatever is wrong is what is to be shown
-        return Check(name, ok=False, found=str(error).strip() or repr(error), remedy=remedy)
+        found = str(error).strip() or repr(error)
+        return Check(name, ok=False, found=found, remedy=_TLS if any(word in found for word in _UNVERIFIED) else remedy)
 
 
 def _postgres(settings: Settings) -> str:

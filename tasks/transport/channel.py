@@ -18,13 +18,14 @@ import redis
 from kombu.log import get_logger
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 from redis.exceptions import NoScriptError
 
 from config.names import class_of
 from scheduler.core.queues import QueueClass
 from scheduler.redis.queues import PICK, PUT, WAKE_MS, Picked, Picking
-from scheduler.redis.queues.keys import HANDED_KEY, REFUSED_KEY, REFUSED_MOST, STAMP, wake_key
+from scheduler.redis.queues.keys import HANDED_KEY, REFUSED_BYTES, REFUSED_KEY, REFUSED_MOST, STAMP, wake_key
+from tasks.transport.reading import MalformedError, check_length, read_message
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
     from redis.client import Pipeline
 
 # What the channel reads of broker_transport_options beside kombu's own.
-_OPTIONS: Final = ("queue_classes",)
+_OPTIONS: Final = ("queue_classes", "message_most_bytes")
 # More at once gain nothing (measured), and what is taken and has not begun is kept from other workers.
 MOST_AT_ONCE: Final = 8
-# The header that tells a task when its message was published, in ms since the epoch.
-ENQUEUED_AT: Final = "stoker_enqueued_at"
 
 logger = get_logger(__name__)
 
@@ -101,6 +100,8 @@ class Channel(kombu_redis.Channel):
 
     # name -> {"rank", "bound_s", "reserve"}; without any, queues are served in the order in which they were named
     queue_classes: Mapping[str, Mapping[str, Any]] = {}
+    # Of one message, as it stands in its queue: neither published nor read if it is longer.
+    message_most_bytes = 64 * 1024 * 1024
     recorded: str | None = None  # the delivery tag of the message that is being handed out
 
     _picking: Picking | None = None  # for the queues that are served now
@@ -284,23 +285,15 @@ class Channel(kombu_redis.Channel):
     def _opened(self, picked: Picked) -> dict[str, Any] | None:
         """The message. What cannot be read is set aside, where somebody may look at it and no worker dies of it."""
         try:
-            payload: dict[str, Any] = loads(picked.message)
-            headers, tag = payload["headers"], payload["properties"]["delivery_tag"]
-        except (ValueError, TypeError, KeyError) as error:
-            self._set_aside(picked, repr(error))
+            return read_message(picked.message, picked.tag, self.message_most_bytes)
+        except MalformedError as error:
+            self._set_aside(picked, str(error))
             return None
-        if tag != picked.tag:
-            self._set_aside(picked, f"its delivery tag is {tag!r}, the last one in its text is {picked.tag!r}")
-            return None
-        stamp = payload.pop(STAMP, None)
-        if stamp is not None and isinstance(headers, dict):
-            headers[ENQUEUED_AT] = stamp
-        return payload
 
     def _set_aside(self, picked: Picked, why: str) -> None:
         logger.critical("Message in %s cannot be read: %s. It stands in the list %s", picked.queue, why, REFUSED_KEY)
         with self._pipeline() as pipe:
-            pipe.lpush(self._prefixed(REFUSED_KEY), picked.message)
+            pipe.lpush(self._prefixed(REFUSED_KEY), picked.message[:REFUSED_BYTES])
             pipe.ltrim(self._prefixed(REFUSED_KEY), 0, REFUSED_MOST - 1)
             pipe.hdel(self._prefixed(self.unacked_key), picked.tag)
             pipe.zrem(self._prefixed(self.unacked_index_key), picked.tag)
@@ -335,6 +328,8 @@ class Channel(kombu_redis.Channel):
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         """Publish. A message begins with its stamp: its age is read from its first bytes."""
         stamped = message if STAMP in message else {STAMP: _now_ms(), **message}
+        text = dumps(stamped)
+        check_length(text, self.message_most_bytes)
         batch = kwargs.get("_publish_batch")
         if batch is not None:
             super()._put(queue, stamped, **kwargs)
@@ -342,7 +337,7 @@ class Channel(kombu_redis.Channel):
                 batch.queues.add(queue)
             return
         keys = (self._prefixed(queue), self._prefixed(wake_key(queue)))
-        self._evaluate(PUT, (len(keys), *keys, dumps(stamped)))
+        self._evaluate(PUT, (len(keys), *keys, text))
         if self._expires:
             self._maybe_update_queues_expire(self._create_client(), queue)
 

@@ -18,7 +18,7 @@ from kombu import Connection
 from tasks import starts
 from tasks.coalescing.request import CoalescingRequest
 from tasks.starts import EVENT, Start, StartingRequest, waited_s
-from tasks.transport.channel import ENQUEUED_AT
+from tasks.transport.reading import ENQUEUED_AT
 
 NOW_S = 1_700_000_000.0
 STAMP = {ENQUEUED_AT: (NOW_S - 3) * 1000}

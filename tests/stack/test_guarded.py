@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 import redis
@@ -18,11 +22,12 @@ from tests.support import profiles
 from tests.support.commands import call
 from tests.support.deployment import Deployment, started
 from tests.support.eventually import eventually
-from tests.support.guarded import INTRUDER, Valkey, valkey_with_users
-from tests.support.servers import Servers
+from tests.support.guarded import INTRUDER, Engines, Valkey, guarded_engines
+from tests.support.queue_servers import HOST, certificate
 
 WITHIN_S = 60.0
-PASSWORD = "pa55/of:the@broker%20"  # noqa: S105 - of a server that lives for one test
+# Of servers that live for one test.
+PASSWORD, DATABASE_PASSWORD = "pa55/of:the@broker%20", "und/das:geheime@Wort%20"
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     "settings": ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
     "settings read": ("CONFIG", "GET", "*"),
@@ -47,13 +52,21 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    with valkey_with_users(tmp_path_factory.mktemp("guarded") / "valkey", PASSWORD) as running:
-        yield running
+def engines() -> Iterator[Engines]:
+    # Not pytest's own folder: that is 0700, and as root PostgreSQL runs as somebody else.
+    with tempfile.TemporaryDirectory(prefix="stoker-guarded-", dir="/var/tmp") as name:
+        Path(name).chmod(0o711)
+        with guarded_engines(Path(name), PASSWORD, DATABASE_PASSWORD) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
-def guarded(servers: Servers, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def valkey(engines: Engines) -> Valkey:
+    return engines.valkey
+
+
+@pytest.fixture(scope="module")
+def guarded(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     document = {
         "profiles": {"echo": profiles.echo(floor=1), "later": profiles.echo(ready_after_s=1.0)},
         "flower": {"port": free_port()},
@@ -62,11 +75,11 @@ def guarded(servers: Servers, valkey: Valkey, tmp_path_factory: pytest.TempPathF
     }
     folder = tmp_path_factory.mktemp("stack")
     try:
-        with servers.database() as url, started(folder, url, valkey.url, document, without=()) as deployment:
+        with started(folder, engines.database_url, engines.redis_url, document, without=()) as deployment:
             yield deployment
     finally:
         # Said here, for a worker that is refused something tries again and again.
-        assert sorted(valkey.refused()) == [], "a word is missing in deploy/valkey/users.acl"
+        assert sorted(engines.valkey.refused()) == [], "a word is missing in deploy/valkey/users.acl"
 
 
 def test_claims_wait_and_are_woken(guarded: Deployment) -> None:
@@ -99,8 +112,10 @@ def test_groups_and_chords_of_ones_own_work(guarded: Deployment) -> None:
 
 def test_flower_and_the_exporter_see_it(guarded: Deployment) -> None:
     flower = Flower(guarded.settings)
-    eventually(lambda: "user" in flower.workers(), "Flower knows the workers", within_s=WITHIN_S)
-    assert set(guarded.settings.classes) <= flower.lengths().keys()
+    all_ = {"control", "spawn", "user"}
+    eventually(lambda: all_ <= flower.workers().keys(), "Flower knows the workers", within_s=WITHIN_S)
+    known = set(guarded.settings.classes)
+    eventually(lambda: known <= flower.lengths().keys(), "Flower asks for the length of each queue", within_s=WITHIN_S)
 
     url = f"http://127.0.0.1:{guarded.settings.exporter.port}/metrics"
 
@@ -126,6 +141,26 @@ def test_flower_and_the_exporter_see_it(guarded: Deployment) -> None:
 def test_commands_work(guarded: Deployment, command: tuple[str, ...]) -> None:
     ended = guarded.cli(*command)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name"])
+def test_a_server_that_nobody_vouches_for_is_refused(
+    engines: Engines, guarded: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str
+) -> None:
+    urls = {"redis": engines.redis_url, "postgresql": engines.database_url}
+    if wrong == "authority":
+        other = str(certificate(tmp_path).path)
+        urls = {name: url.replace(quote_plus(str(engines.authority)), quote_plus(other)) for name, url in urls.items()}
+    else:
+        urls = {name: url.replace(f"@{HOST}", "@localhost") for name, url in urls.items()}
+    misled = guarded.settings.model_copy(update={"redis_url": urls["redis"], "database_url": urls["postgresql"]})
+    monkeypatch.setattr("tasks.cli.doctor.load", lambda: misled)
+    found = {each.name: each for each in examine()}
+    for name in urls:
+        assert not found[name].ok
+        assert re.search("certificate verify failed|does not match host name", found[name].found)
+        assert "sslrootcert" in found[name].remedy
+        assert not {PASSWORD, DATABASE_PASSWORD} & set(found[name].found)
 
 
 @pytest.mark.parametrize("command", FORBIDDEN.values(), ids=FORBIDDEN)

@@ -1,4 +1,4 @@
-"""Engines as a deployment of several machines has them: a Valkey with the users of deploy/valkey."""
+"""Engines as a deployment of several machines has them: users with few rights and a password each, over TLS."""
 
 from __future__ import annotations
 
@@ -6,18 +6,30 @@ import shutil
 import signal
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+import psycopg
 import redis
+from psycopg import sql
 
+from config.locations import POSTGRES_SOCKET_NAME, Locations
+from tasks.engines import EmbeddedPostgres, wipe
 from tasks.engines.binaries import valkey_program
 from tasks.engines.launch import end, launch
 from tests.support.eventually import eventually
-from tests.support.queue_servers import HOST, START_S, free_port, listens
+from tests.support.queue_servers import (
+    HOST,
+    START_S,
+    as_postgresql_asks,
+    certificate,
+    free_port,
+    listens,
+    tls_in_front_of,
+)
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "valkey"
 # Beside those who are shipped, for the tests to look on.
@@ -36,7 +48,11 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        return f"redis://stoker:{quote(self.password, safe='')}@{HOST}:{self.port}/0"
+        return self.url_at(self.port)
+
+    def url_at(self, port: int, scheme: str = "redis", **query: str) -> str:
+        said = f"?{urlencode(query)}" if query else ""
+        return f"{scheme}://stoker:{quote(self.password, safe='')}@{HOST}:{port}/0{said}"
 
     def watcher(self) -> redis.Redis:
         return redis.Redis(HOST, self.port, username="watcher", password="any", decode_responses=True)  # noqa: S106
@@ -80,3 +96,71 @@ def valkey_with_users(folder: Path, password: str, *, also: str = "") -> Iterato
         yield Valkey(port, password, folder / "log")
     finally:
         end(child, grace_s=START_S)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """One with a role that logs in by its password alone, in a database of its own."""
+
+    socket: Path
+    role: str
+    password: str
+    database: str
+
+    def url_at(self, port: int, **query: str) -> str:
+        return (
+            f"postgresql://{self.role}:{quote(self.password, safe='')}@{HOST}:{port}/{self.database}?{urlencode(query)}"
+        )
+
+
+@contextmanager
+def postgres_with_password(folder: Path, password: str) -> Iterator[Postgres]:
+    """The embedded one, but for who may come in how."""
+    locations = Locations.under(folder)
+    with ExitStack() as down:
+        down.callback(wipe, locations)
+        server = EmbeddedPostgres(locations, durable=False)
+        down.callback(server.stop)
+        server.start()
+        role = "guarded"
+        with closing(psycopg.connect(locations.database_url, autocommit=True)) as admin:
+            admin.execute(
+                sql.SQL("create role {} login password {}").format(sql.Identifier(role), sql.Literal(password))
+            )
+            admin.execute(sql.SQL("create database {0} owner {0}").format(sql.Identifier(role)))
+            access = locations.postgres_data / "pg_hba.conf"
+            access.write_text(f"local all {role} scram-sha-256\n{access.read_text()}")
+            admin.execute("select pg_reload_conf()")
+        yield Postgres(locations.postgres_socket_dir / POSTGRES_SOCKET_NAME, role, password, role)
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Both of them, by URL."""
+
+    valkey: Valkey
+    tls: int  # the Valkey's port
+    postgres: Postgres
+    postgres_tls: int
+    authority: Path  # the certificate that vouches for both
+
+    @property
+    def redis_url(self) -> str:
+        return self.valkey.url_at(self.tls, "rediss", ssl_ca_certs=str(self.authority))
+
+    @property
+    def database_url(self) -> str:
+        return self.postgres.url_at(self.postgres_tls, sslmode="verify-full", sslrootcert=str(self.authority))
+
+
+@contextmanager
+def guarded_engines(folder: Path, redis_password: str, database_password: str) -> Iterator[Engines]:
+    """Both, behind TLS."""
+    cert = certificate(folder)
+    with (
+        valkey_with_users(folder / "valkey", redis_password) as valkey,
+        postgres_with_password(folder / "postgres", database_password) as postgres,
+        tls_in_front_of(valkey.port, cert) as tls,
+        tls_in_front_of(postgres.socket, cert, ask=as_postgresql_asks) as postgres_tls,
+    ):
+        yield Engines(valkey, tls, postgres, postgres_tls, cert.path)

@@ -12,7 +12,7 @@ from celery import Celery, Task
 from celery.signals import worker_ready
 
 from tasks.transport import register
-from tasks.transport.channel import ENQUEUED_AT
+from tasks.transport.reading import ENQUEUED_AT
 
 URGENT, LATER = "urgent", "later"
 CLASSES: Final = {

@@ -9,10 +9,11 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -81,45 +82,67 @@ def certificate(folder: Path) -> Certificate:
 
 
 @contextmanager
-def tls_in_front_of(port: int, cert: Certificate) -> Iterator[int]:
-    """A port that speaks TLS and passes all on to this one: the embedded server has no TLS."""
+def tls_in_front_of(
+    server: int | Path,
+    cert: Certificate,
+    *,
+    ask: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any] | None = None,
+) -> Iterator[int]:
+    """A port that speaks TLS and passes all on to this port or socket: the embedded servers have no TLS.
+
+    `ask` is what goes before the handshake; None: it comes first.
+    """
     loop = asyncio.new_event_loop()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert.path, cert.key)
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ssl.SSLError):
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(HOST, port)
+        if isinstance(server, Path):
+            there, back = await asyncio.open_unix_connection(server)
+        else:
+            there, back = await asyncio.open_connection(HOST, server)
         try:
+            if ask is not None:
+                await ask(reader, writer)
+                await writer.start_tls(context)
             await asyncio.gather(pump(reader, back), pump(there, writer))
         finally:
             for each in (back, writer):
                 each.transport.abort()
 
     async def stop() -> None:
-        server.close()
+        listening.close()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for each in rest:
             each.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    server = loop.run_until_complete(asyncio.start_server(serve, HOST, 0, ssl=context))
+    at_once = None if ask else context
+    listening = loop.run_until_complete(asyncio.start_server(serve, HOST, 0, ssl=at_once))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield int(server.sockets[0].getsockname()[1])
+        yield int(listening.sockets[0].getsockname()[1])
     finally:
         asyncio.run_coroutine_threadsafe(stop(), loop).result(START_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+async def as_postgresql_asks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Its client says in eight bytes that it wants TLS, and begins when it is told `S`."""
+    await reader.readexactly(8)
+    writer.write(b"S")
+    await writer.drain()
 
 
 @dataclass(frozen=True)

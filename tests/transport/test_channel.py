@@ -13,7 +13,8 @@ from kombu import Connection, Consumer, Exchange, Message, Queue
 
 from scheduler.errors import Refused
 from scheduler.redis.queues.keys import COUNTS_KEY, REFUSED_KEY, STAMP, counter, wake_key
-from tasks.transport.channel import ENQUEUED_AT, MOST_AT_ONCE
+from tasks.transport.channel import MOST_AT_ONCE
+from tasks.transport.reading import ENQUEUED_AT
 from tests.support.eventually import eventually
 from tests.transport.conftest import Connect
 

@@ -13,6 +13,7 @@ CREDIT_KEY: Final = "stoker:queues:credit:"
 # list: what came where messages are expected and has no delivery tag, or cannot be read
 REFUSED_KEY: Final = "stoker:queues:refused"
 REFUSED_MOST: Final = 1000
+REFUSED_BYTES: Final = 16_384  # of each, its beginning
 # string: what a channel was given last, "<number of its call> <delivery tag> <delivery tag> ..."
 HANDED_KEY: Final = "stoker:queues:handed:"
 # list: at most one token, pushed beside each message and taken by the worker that wakes up for it

@@ -19,6 +19,7 @@ local HELD, INDEX, POLICY = KEYS[2 * n + 1], KEYS[2 * n + 2], KEYS[2 * n + 3]
 local CREDIT, COUNTS, REFUSED, HANDED = KEYS[2 * n + 4], KEYS[2 * n + 5], KEYS[2 * n + 6], KEYS[2 * n + 7]
 local now, most, call = tonumber(ARGV[#ARGV - 2]), tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
 
+local TAG_MOST = 200
 local HEAD = '{"' .. STAMP .. '": '
 local HANDED_TTL_S = 600 -- who was cut off asks as soon as it is connected again
 local CREDIT_TTL_S = 3600 -- workers of other queues than before leave theirs behind
@@ -111,9 +112,10 @@ end
 
 local function take(queue)
     local message = redis.call('RPOP', KEYS[queue])
-    local tag = string.match(message, '.*"delivery_tag":%s*"([^"]+)"')
-    if not tag then -- nobody could acknowledge it
-        redis.call('LPUSH', REFUSED, message)
+    -- A tag is a name of keys and of answers: of letters that mean nothing there.
+    local tag = string.match(message, '.*"delivery_tag":%s*"([%w%-%._:/@]+)"')
+    if not tag or #tag > TAG_MOST then -- nobody could acknowledge it
+        redis.call('LPUSH', REFUSED, string.sub(message, 1, REFUSED_BYTES))
         redis.call('LTRIM', REFUSED, 0, REFUSED_MOST - 1)
         count(queue, 'refused')
         return 0

@@ -13,6 +13,7 @@ from scheduler.redis.queues.keys import (
     CREDIT_KEY,
     HANDED_KEY,
     POLICY_KEY,
+    REFUSED_BYTES,
     REFUSED_KEY,
     REFUSED_MOST,
     STAMP,
@@ -43,7 +44,9 @@ class Script:
     @classmethod
     def of(cls, name: str) -> Script:
         """The one in this room."""
-        head = constants(STAMP=STAMP, REFUSED_MOST=REFUSED_MOST, NO_BOUND=NO_BOUND_MS, WAKE_MS=WAKE_MS)
+        head = constants(
+            STAMP=STAMP, REFUSED_MOST=REFUSED_MOST, REFUSED_BYTES=REFUSED_BYTES, NO_BOUND=NO_BOUND_MS, WAKE_MS=WAKE_MS
+        )
         text = head + "".join(files(__package__).joinpath(part).read_text(encoding="utf-8") for part in (_CALL, name))
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
