@@ -10,7 +10,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 import config
-from config.names import OTHER_TASKS, SWEEP_TASK
+from config.names import OTHER_TASKS
 from config.queues import SEPARATOR, as_option
 from config.settings import Settings, load
 from config.urls import redis_tls
@@ -78,16 +78,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": 15.0,
         # A unix socket has no keepalive, and redis-py refuses to be asked for one.
         **({} if over_socket else {"redis_socket_keepalive": True}),
-        "beat_schedule": {
-            task: {
-                "task": task,
-                "schedule": period_s,
-                "options": {"queue": settings.routes[task], "ignore_result": True}
-                | ({"expires": period_s} if task == SWEEP_TASK else {}),
-            }
-            for task, period_s in settings.schedule.periods.items()
-        },
-        "beat_max_loop_interval": min(1.0, *settings.schedule.periods.values()),
+        "beat_scheduler": "tasks.beat.scheduler:SqlScheduler",
     }
 
 

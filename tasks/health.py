@@ -129,6 +129,7 @@ def _engines(settings: Settings, timeout_s: float) -> str:
 COMPANIONS: Final[Mapping[str, Callable[[Settings, float], str]]] = {
     ENGINES: _engines,
     "beat": _beat,
+    "beat-standby": _beat,
     "flower": _flower,
     "exporter": _exporter,
 }

@@ -68,7 +68,9 @@ def services(settings: Settings) -> list[Service]:
     env = _environment(settings)
     return [
         *(_worker(name, role, env, settings.timeouts.shutdown_grace_s) for name, role in roles(settings).items()),
-        Service("beat", _celery("beat", "-s", str(settings.locations.run / "beat-schedule")), env),
+        # One sends, the other stands by.
+        Service("beat", _celery("beat", "--loglevel", "INFO"), env),
+        Service("beat-standby", _celery("beat", "--loglevel", "INFO"), env),
         # Its configuration reads the password from a file: arguments and environments can be read in the process table.
         Service("flower", _celery("flower"), env),
         Service("exporter", _stoker("exporter", f"--port={settings.exporter.port}"), env),

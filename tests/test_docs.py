@@ -23,7 +23,8 @@ CLOCK = re.compile(r"datetime\.now|utcnow|time\.time\(|time_ns\(|date\.today")
 
 
 def test_all_invariants_are_there() -> None:
-    assert list(SECTIONS) == [f"I{number}" for number in (*range(1, 13), *range(20, 29), *range(30, 36), 50, 51)]
+    known = (*range(1, 13), *range(20, 29), *range(30, 36), *range(40, 43), 50, 51)
+    assert list(SECTIONS) == [f"I{number}" for number in known]
 
 
 @pytest.mark.parametrize("invariant", SECTIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,9 +14,13 @@ from celery.beat import Scheduler, SchedulingError
 from kombu import Exchange, Queue
 
 from config.names import DEFAULT_ROUTES, OTHER_TASKS, RECONCILE_TASK, SPAWN_TASK, TICK_TASKS
+from config.schedule import Schedule
 from config.settings import Settings
 from scheduler.errors import Refused
 from scheduler.redis.connection import connect
+from scheduler.redis.queues.once import Said
+from scheduler.store.beat import Claimed
+from tasks.beat.publisher import Publisher
 from tasks.celery_app import app as real_app
 from tasks.celery_app import make_app
 from tests.conftest import MakeSettings
@@ -81,13 +86,16 @@ def test_every_task_of_the_app_lands_where_the_settings_say(app: Celery, client:
         assert drained(app, client) == routes.get(name, routes[OTHER_TASKS]), name
 
 
-def test_every_beat_entry_lands_where_the_settings_say(app: Celery, client: redis.Redis) -> None:
-    scheduler = Scheduler(app, lazy=True)
-    scheduler.merge_inplace(app.conf.beat_schedule)
-    assert set(scheduler.schedule) == set(TICK_TASKS)
-    for name, entry in scheduler.schedule.items():
-        scheduler.apply_async(entry, advance=False)
+def test_every_beat_entry_lands_where_the_settings_say(app: Celery, client: redis.Redis, servers: Servers) -> None:
+    publisher = Publisher(app, servers.redis_client_url)
+    entries = Schedule().everything
+    assert set(entries) == set(TICK_TASKS)
+    for name, entry in entries.items():
+        now = datetime.now(UTC)
+        tick = Claimed(1, name, now, name, entry.task, [], {}, entry.queue, entry.expires_s, now)
+        assert publisher.send(tick, 1).said is Said.PUT
         assert drained(app, client) == DEFAULT_ROUTES[name]
+    publisher.close()
 
 
 @pytest.mark.parametrize("queue", ["user_waiting", "background@node1"])

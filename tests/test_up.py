@@ -189,7 +189,7 @@ def test_a_worker_that_keeps_dying_is_reported_at_once(settings: Settings) -> No
 
 def test_the_default_services_show_no_secret(settings: Settings) -> None:
     told = {service.name: service for service in services(settings)}
-    assert list(told) == ["control", "spawn", "user", "beat", "flower", "exporter"]
+    assert list(told) == ["control", "spawn", "user", "beat", "beat-standby", "flower", "exporter"]
     with stack_of(settings, []):
         password = password_file(settings.locations)
         assert password.stat().st_mode & 0o777 == 0o600

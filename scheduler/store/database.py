@@ -161,5 +161,7 @@ def _still_open(connection: Connection) -> None:
     An idle connection has nothing to say: if it is readable, that is the end of file of a server that restarted.
     """
     if connection.closed or select.select([connection.fileno()], [], [], 0)[0]:
+        # The pool takes back whatever still seems to be open, and would hand it out again.
+        connection.close()
         what = "the connection was closed"
         raise psycopg.OperationalError(what)

@@ -36,6 +36,11 @@ class Session:
         self._connection: Connection | None = None
         self._called = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it still is the one that it was."""
+        return self._connection is not None
+
     def run(self, work: Callable[[Connection], T]) -> T:
         """Each statement of the work is committed when it returns.
 

@@ -17,7 +17,7 @@ from config.ladder import broken_rungs
 from config.settings import Settings, load, python_command
 from scheduler.redis.connection import connect
 from scheduler.redis.queues import policy
-from scheduler.store import queues, revision
+from scheduler.store import beat, queues, revision
 from scheduler.store.database import Database
 from scheduler.store.migrate import sqlalchemy_url
 from scheduler.store.schema import metadata
@@ -63,6 +63,7 @@ def examine() -> Iterator[Check]:
     yield _attempt("rights on redis", lambda: _rights(settings), "see what else Redis refuses: `ACL LOG`")
     remedy = "the next sweep does it: see that beat and the control worker run (`stoker status`)"
     yield _attempt("policies of queues", lambda: _policies(settings), remedy)
+    yield _attempt("beat", lambda: _beat(settings), "start one: `stoker up` runs two, or `celery -A tasks beat`")
 
 
 def _profiles(settings: Settings) -> Iterator[Check]:
@@ -141,6 +142,15 @@ def _rights(settings: Settings) -> str:
     if refused:
         raise NoPermissionError(f"no access to queues; missing: {' '.join(refused)}")
     return f"{len(settings.all_queues)} queues can be read"
+
+
+def _beat(settings: Settings) -> str:
+    with closing(Database(settings.database_dsn, connections=1, timeout_s=3.0)) as db:
+        holder = beat.active_beat(db)
+    if holder is None:
+        what = "no beat is active: no tick is sent"
+        raise LookupError(what)
+    return f"process {holder.pid} on {holder.host} sends, heard of {holder.age_s:.1f} s ago"
 
 
 def _policies(settings: Settings) -> str:

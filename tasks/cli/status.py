@@ -9,8 +9,8 @@ from kombu.exceptions import OperationalError
 
 from config.names import OPERATION_QUEUES, node_queue
 from scheduler.redis.connection import connect
-from scheduler.store import operations, status
-from tasks.cli import operation_views, views
+from scheduler.store import beat, operations, schedule, status
+from tasks.cli import operation_views, schedule_views, views
 from tasks.cli.output import console, print_table
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> dict[str, Any]:
-    """Celery workers that answer within a second, messages by queue, operations that have not ended, and the pool."""
+    """Celery workers that answer within a second, the beat that sends, messages by queue, operations, and the pool."""
     nodes = celery_queues(context)
     return {
         "celery_workers": {node: sorted(queue["name"] for queue in queues) for node, queues in sorted(nodes.items())},
+        "beat": schedule_views.beat_row(beat.active_beat(context.db)),
         **queue_lengths(context),
         "operations": operations.live(context.db),
         "profiles": status.pool(context.db),
@@ -61,6 +62,7 @@ def show(context: Context) -> None:
     seen = look(context)
     workers = [{"worker": node, "queues": ", ".join(queues)} for node, queues in seen["celery_workers"].items()]
     print_table("celery workers", ("worker", "queues"), workers)
+    console.print(schedule_views.foot(seen["beat"], schedule.now(context.db)))
     print_table("queues", ("queue", "waiting"), [{"queue": q, "waiting": n} for q, n in seen["queues"].items()])
     nodes = [{"node": node, **lengths} for node, lengths in seen["node_queues"].items()]
     print_table("queues of nodes", ("node", *OPERATION_QUEUES), nodes)

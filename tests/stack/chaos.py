@@ -24,13 +24,13 @@ from tests.stack import clients
 from tests.stack.clients import Diary
 from tests.support import profiles
 from tests.support.crowd import crowd
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import BEATS, Deployment, deployed
 from tests.support.servers import Servers, running_servers
 
 SETTLE_S = 45.0
 KILL_WORKER_EVERY_S = 0.3
 KILL_SERVICE_EVERY_S = 4.0
-SERVICES = ("spawn", "control", "user", "beat")
+SERVICES = ("spawn", "control", "user", *BEATS)
 
 DOCUMENT = {
     "profiles": {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.deployment import Deployment
+from tests.support.deployment import BEATS, Deployment
 from tests.support.fleet import Fleet
 
 # Each command is a process of its own, and most of a second is its start: two at a time.
@@ -67,6 +67,8 @@ def test_status_shows_workers_queues_and_profiles(read: dict[tuple[str, bool], E
     assert set(seen["node_queues"]) == set(deployment.settings.network.nodes)
     assert set(seen["node_queues"]["node1"]) == {"user_waiting", "user_facing", "background"}
     assert isinstance(seen["operations"], list)
+    assert seen["beat"]["pid"] in {deployment.stack.pids()[name] for name in BEATS}
+    assert f"beat {seen['beat']['pid']} on" in read["status", False].stdout
 
 
 def test_no_key_of_a_worker_is_printed(read: dict[tuple[str, bool], Ended], deployment: Deployment) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasks.health import STALE_S, sign_of_life
-from tests.support.deployment import CLI, Deployment
+from tests.support.deployment import BEATS, CLI, Deployment
 from tests.support.eventually import eventually
 
 
@@ -51,13 +51,15 @@ def test_a_worker_that_runs_and_does_not_answer_is_unwell(deployment: Deployment
 
 def test_a_beat_whose_loop_stands_still_is_unwell(deployment: Deployment) -> None:
     path = sign_of_life(deployment.settings.locations)
-    deployment.stack.kill("beat", signal.SIGSTOP)
+    for beat in BEATS:
+        deployment.stack.kill(beat, signal.SIGSTOP)
     try:
         then = path.stat().st_mtime - STALE_S - 10
         os.utime(path, (then, then))
         code, found = asked(deployment, "beat")
     finally:
-        deployment.stack.kill("beat", signal.SIGCONT)
+        for beat in BEATS:
+            deployment.stack.kill(beat, signal.SIGCONT)
     assert code == 1
     assert "last came round" in found["beat"]["found"]
     eventually(lambda: path.stat().st_mtime > then + STALE_S, "its loop comes round again", within_s=10)

@@ -17,7 +17,7 @@ from celery.utils.nodenames import gethostname
 from config.names import CLAIM_TASK, RENEW_TASK
 from scheduler.redis.connection import connect
 from tests.support import profiles
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import BEATS, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.flower import (
     THREADS,
@@ -41,7 +41,7 @@ def watched(servers: Servers) -> Iterator[Deployment]:
         "flower": {"port": free_port()},
         "network": {"nodes": {"node1": {"address": "10.99.0.1", "namespace": "seen1"}}},
     }
-    with deployed(servers, document, without=("beat",), placed=with_few_threads) as deployment:
+    with deployed(servers, document, without=BEATS, placed=with_few_threads) as deployment:
         yield deployment
 
 

@@ -25,7 +25,7 @@ from tasks.services import FLOWER_ADDRESS, Service
 from tasks.starts import EVENT
 from tests.support import profiles
 from tests.support.commands import here, words
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import BEATS, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.lanes import lane_taken
 from tests.support.servers import Servers
@@ -115,7 +115,7 @@ def told(servers: Servers) -> Iterator[Told]:
         "exporter": {"port": free_port()},
         "network": {"nodes": {f"node{n}": {"address": f"10.99.0.{n}", "namespace": f"told{n}"} for n in (1, 2)}},
     }
-    without = ("control", "spawn", "beat")
+    without = ("control", "spawn", *BEATS)
     with (
         deployed(servers, document, without=without, placed=a_worker_of_each_pool) as deployment,
         listening(deployment) as heard,

@@ -36,6 +36,7 @@ PORTS_EACH = 500
 # Deployments beside each other must not share a port: who binds late loses.
 PORT_RANGES = 16
 FLOWER, EXPORTER = "flower", "exporter"
+BEATS = ("beat", "beat-standby")
 CLI = (sys.executable, "-c", "from tasks.cli import main; main()")
 
 # Ticks often enough for a test, and graces that it can wait for.
@@ -142,7 +143,7 @@ def deployed(
 @contextmanager
 def started(
     state_dir: Path,
-    database_url: str,
+    database_url: str | None,
     redis_url: str | None,
     document: Document,
     *,

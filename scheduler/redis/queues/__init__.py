@@ -1,4 +1,4 @@
-"""The queues' two scripts: `pick` takes messages by the policy of scheduler/core/queues.py, `put` adds one."""
+"""The queues' scripts: `pick` takes messages by the policy of scheduler/core/queues.py, `put` adds one, `once` at most once."""
 
 from __future__ import annotations
 

@@ -18,6 +18,10 @@ REFUSED_BYTES: Final = 16_384  # of each, its beginning
 HANDED_KEY: Final = "stoker:queues:handed:"
 # list: at most one token, pushed beside each message and taken by the worker that wakes up for it
 WAKE_KEY: Final = "stoker:wake-queue:"
+# string: the highest epoch of any beat that sent
+SENDER_KEY: Final = "stoker:beat:epoch"
+# string: that the message of this id was put into its queue, until SQL says so
+ONCE_KEY: Final = "stoker:beat:put:"
 
 TAKEN: Final = "taken"  # messages handed to workers
 LATE: Final = "late"  # of those, had waited past their bound
