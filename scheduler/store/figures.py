@@ -17,6 +17,17 @@ from events e join profiles p on p.name = e.profile left join workers w on w.id 
 where e.id > %(after)s and e.kind in ('worker.idle', 'worker.draining', 'worker.lost') and e.detail ->> 'from' = 'spawning'
 order by e.id limit %(most)s
 """
+_SCHEDULE = """
+select name, sent, missed, case when coalesce((settings || overrides) ->> 'enabled', 'true')::boolean
+    then greatest(0, extract(epoch from clock_timestamp() - due_at))::float else 0 end as overdue_s
+from schedule order by name
+"""
+_FOLDS = """
+select labels ->> 'step' as step, coalesce(sum(many) filter (where metric = 'stoker_step_requests'), 0)::bigint as requests,
+       coalesce(sum(many) filter (where metric = 'stoker_folds'), 0)::bigint as folded,
+       coalesce(sum(many) filter (where metric = 'stoker_folds_missed'), 0)::bigint as missed
+from tallies where metric in ('stoker_step_requests', 'stoker_folds', 'stoker_folds_missed') group by 1 order by 1
+"""
 
 
 def newest_event(db: Database) -> int:
@@ -40,7 +51,18 @@ def spawns(db: Database, after: int, most: int) -> list[Row]:
 
 
 def operations(db: Database) -> dict[str, int]:
-    """How many operations there are a record of, by state."""
+    """How many operations have not ended, by state."""
     return {
-        row["state"]: row["many"] for row in db.rows("select state, count(*) as many from operations group by state")
+        row["state"]: row["many"]
+        for row in db.rows("select state, count(*) as many from operations where ended_at is null group by state")
     }
+
+
+def schedule(db: Database) -> list[Row]:
+    """Of each entry how often it was sent and missed, and for how long it has been due; 0 of one that is disabled."""
+    return db.rows(_SCHEDULE)
+
+
+def folds(db: Database) -> list[Row]:
+    """Of each step that was counted: how often it was asked for, folded, and ran beside an equal one."""
+    return db.rows(_FOLDS)

@@ -12,11 +12,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from config.names import class_of
-from scheduler.core.operations import OperationState
+from scheduler.core.operations import ENDED, OperationState
 from scheduler.errors import Temporary
 from scheduler.redis.queues import counts
 from scheduler.store import figures, status
 from scheduler.store import queues as store
+from tasks.exporter import schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,8 +85,8 @@ class Looks(Collector):
         if found is not None:
             yield from self._of_sql({policy.name: policy for policy in found.policies})
             yield from _of_pool(found.pool)
-            operations = GaugeMetricFamily("stoker_operations", "Operations on record.", labels=["state"])
-            for state in OperationState:
+            operations = GaugeMetricFamily("stoker_operations", "Operations that have not ended.", labels=["state"])
+            for state in sorted(set(OperationState) - ENDED):
                 operations.add_metric([state], found.operations.get(state, 0))
             yield operations
             yield from found.counted
@@ -134,7 +135,7 @@ class Looks(Collector):
 
     def _ask(self) -> None:
         try:
-            counted = [] if self._counted is None else list(self._counted.read(self._db))
+            counted = [*schedule.read(self._db), *(self._counted.read(self._db) if self._counted else ())]
             found = Found(store.policies(self._db), status.pool(self._db), figures.operations(self._db), counted)
             if self._spawns is not None:
                 self._spawns.read(self._db)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,3 +34,10 @@ def test_no_alert_is_without_both_tests_and_a_text() -> None:
     assert tested == {f"{name} {what}" for name in alerts for what in ("fires", "is silent")}
     for rule in alerts.values():
         assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+
+
+def test_the_page_says_of_each_alert_and_of_no_other_what_to_do() -> None:
+    groups = yaml.safe_load((HERE / "rules" / "stoker.yml").read_text())["groups"]
+    page = (HERE.parents[1] / "docs" / "metrics.md").read_text()
+    said = re.findall(r"^\| `(Stoker\w+)` \| [^|]+ \| [^|]{20,} \|$", page, re.MULTILINE)
+    assert sorted(said) == sorted(rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule)
