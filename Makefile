@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ONLY ?=
 
-.PHONY: help demo up test lint format bench docs picture clean
+.PHONY: help demo up test lint format bench docs dashboards picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: $(INSTALLED) ## measure; ONLY=claim for one of them
 
 docs: $(INSTALLED) ## draw docs/states.md from the tables of transitions
 	$(BIN)/python -m tests.support.states_page
+
+dashboards: $(INSTALLED) ## write deploy/grafana/dashboards from deploy/grafana/panels.py
+	$(BIN)/python deploy/grafana/write.py
 
 picture: $(INSTALLED) ## take docs/pictures/report.png from the last demo's report; needs Chromium
 	$(BIN)/python docs/pictures/take.py demo-report.html docs/pictures/report.png

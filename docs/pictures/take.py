@@ -23,13 +23,13 @@ _QUIET = (
 )
 
 
-def take(report: Path, picture: Path) -> None:
-    """Show the report without a screen, and keep its upper part."""
+def take(report: Path, picture: Path, width: int = WIDTH, height: int = HEIGHT) -> None:
+    """Show the page without a screen, and keep its upper part."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=list(_QUIET)
         )
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page = browser.new_page(viewport={"width": width, "height": height})
         page.goto(report.resolve().as_uri())
         page.screenshot(path=picture)
         browser.close()

@@ -25,13 +25,8 @@ DOCUMENT: Document = {
 }
 
 
-def make_traffic(deployment: Deployment) -> None:
-    """All of it, once; returns when it has ended, but for the spawn that fails."""
-    _claims(deployment)
-    _folds(deployment)
-
-
-def _claims(deployment: Deployment) -> None:
+def make_claims(deployment: Deployment) -> None:
+    """One of every end, and a spawn that will fail."""
     pool = deployment.context.pool
     deployment.until_idle("desk", 2)
     for origin in ("warm", "hot_idle"):
@@ -59,16 +54,17 @@ def _release(deployment: Deployment, held: dict[str, object]) -> str:
     return str(answer.get(timeout=WITHIN_S))
 
 
-def _folds(deployment: Deployment) -> None:
+def make_folds(deployment: Deployment, network: str, prefix: str) -> None:
+    """Three equal requests that wait for a lane together, and are one run."""
     networks, operations = deployment.context.networks, deployment.context.operations
 
     def end(operation: Operation) -> None:
         assert operations.wait(operation.id, WITHIN_S)["state"] == "succeeded"
 
-    end(networks.create("seen", "10.77.0.0/24", node="node1"))
-    end(networks.plug("seen", "first", "node1")[0])
-    with lane_taken(deployment, "seen", "node1") as until_parked:
-        plugs = [networks.plug("seen", f"web{number}", "node1")[0] for number in range(3)]
+    end(networks.create(network, prefix, node="node1"))
+    end(networks.plug(network, "first", "node1")[0])
+    with lane_taken(deployment, network, "node1") as until_parked:
+        plugs = [networks.plug(network, f"web{number}", "node1")[0] for number in range(3)]
         until_parked(1)
     for plug in plugs:
         end(plug)
