@@ -1,4 +1,5 @@
-"""What tracing costs a worker: tasks a second of a backlog of tasks of one statement each, with traces off and on, in turns.
+"""What tracing costs a worker: tasks a second of a backlog of tasks of one statement each, with traces off, on
+and sampled, in turns.
 
 Not among the benches of `make bench`, for nothing is aimed at: ``python -m bench.tracing [--quick]``. The collector reads in this
 process what it is sent, and what that takes from the machine is in the figure.
@@ -37,6 +38,12 @@ command = ["true"]
 memory = "8Mi"
 readiness = { kind = "exec", command = ["true"] }
 """
+ON: Final = {"STOKER_TRACES__ENABLED": "true"}
+WAYS: Final[dict[str, dict[str, str]]] = {
+    "off": {},
+    "on": ON,
+    "one_in_100": {**ON, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"},
+}
 _LOOK_S: Final = 0.01
 _WAIT_S: Final = 120.0
 _WARM: Final = 0.2  # of the backlog
@@ -48,21 +55,22 @@ def measure(rounds: int, tasks: int) -> dict[str, Any]:
         app = make_app("bench", settings, set_as_current=False)
         context = Context(settings, app)
         context.prepare()
-        rates: dict[str, list[float]] = {"off": [], "on": []}
+        rates: dict[str, list[float]] = {way: [] for way in WAYS}
         for number in range(rounds):
             for way in sorted(rates, reverse=bool(number % 2)):
-                rates[way].append(_rate(app, settings.redis_client_url, way, url, tasks))
+                told = {"STOKER_TRACES__ENDPOINT": url, **WAYS[way]}
+                rates[way].append(_rate(app, settings.redis_client_url, told, tasks))
         context.close()
         app.close()
     medians = {way: statistics.median(found) for way, found in rates.items()}
-    return {"tasks_per_s": rates, "on_vs_off": round(medians["on"] / medians["off"], 3), "bytes_sent": sum(got)}
+    ratios = {f"{way}_vs_off": round(medians[way] / medians["off"], 3) for way in WAYS if way != "off"}
+    return {"tasks_per_s": rates, **ratios, "bytes_sent": sum(got)}
 
 
-def _rate(app: Celery, redis_url: str, way: str, url: str, tasks: int) -> float:
+def _rate(app: Celery, redis_url: str, told: dict[str, str], tasks: int) -> float:
     with app.producer_or_acquire() as producer, producer.batch(100):
         for _ in range(tasks):
             app.send_task(OPERATION_SHOW_TASK, (1,), queue=QUEUE, ignore_result=True, producer=producer)
-    told = {"STOKER_TRACES__ENABLED": str(way == "on"), "STOKER_TRACES__ENDPOINT": url}
     argv = [
         "worker",
         f"--queues={QUEUE}",

@@ -27,7 +27,7 @@ from config.network import Network
 from config.profile import Name, Profile, Seconds
 from config.queues import DEFAULT_QUEUES, Queue, QueueName, broken_queues, completed
 from config.schedule import Schedule, broken_entries
-from config.urls import completed_redis_url, redis_client_url
+from config.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, checked_url, completed_redis_url, redis_client_url
 
 _LAST_PORT: Final = 65_535
 DEFAULT_FILE: Final = Path(__file__).with_name("stoker.toml")
@@ -163,6 +163,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         frozen=True,
         extra="ignore",
+        hide_input_in_errors=True,  # a URL holds a password
         nested_model_default_partial_update=True,
     )
 
@@ -223,7 +224,12 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _complete_redis_url(cls, url: str | None) -> str | None:
-        return url and completed_redis_url(url)
+        return url and completed_redis_url(checked_url("redis_url", url, REDIS_SCHEMES))
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: str | None) -> str | None:
+        return url and checked_url("database_url", url, POSTGRES_SCHEMES)
 
     @field_validator("queues", mode="before")
     @classmethod

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any, Final
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
+REDIS_SCHEMES: Final = ("redis", "rediss", "redis+socket", "unix")
+POSTGRES_SCHEMES: Final = ("postgresql", "postgres")
+_HALF_ESCAPED: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VERIFY: Final = "ssl_cert_reqs"
 _VERIFIES: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
@@ -18,6 +22,28 @@ def redis_client_url(broker_url: str) -> str:
     number = parse_qs(url.query).get("virtual_host", ["0"])[0]
     # Not urlunsplit: without a host it leaves out the slashes that redis-py asks for.
     return f"unix://{url.netloc}{url.path}?db={number}"
+
+
+def checked_url(name: str, url: str, schemes: tuple[str, ...]) -> str:
+    """The URL, if its clients can read it. They would quote what they cannot, and that may be a password.
+
+    Raises:
+        ValueError: of another scheme or form. What is wrong is named, and nothing of the URL.
+    """
+    try:
+        parts = urlsplit(url)
+        # libpq knows several hosts; each would have its port.
+        _ = parts.port if "," not in parts.netloc else None
+    except ValueError:
+        parts = None
+    if parts is None or _HALF_ESCAPED.search(url):
+        raise ValueError(
+            f"{name}: expected {schemes[0]}://USER:PASSWORD@HOST:PORT/..., got what cannot be read so; what is special in a "
+            "password is written as % and two hex digits (/ is %2F, @ is %40, % is %25)"
+        )
+    if parts.scheme not in schemes:
+        raise ValueError(f"{name}: expected a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    return url
 
 
 def completed_redis_url(url: str) -> str:

@@ -15,7 +15,7 @@ import structlog
 from celery import signals
 from celery._state import get_current_task
 
-from scheduler.core.correlation import check_correlation_id, is_correlation_id
+from scheduler.core.correlation import FORM, check_correlation_id, is_correlation_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping
@@ -83,7 +83,7 @@ def _enter(task: Any, **_: Any) -> None:  # noqa: ANN401 - a Celery task
     request = task.request
     setattr(request, _LEFT, _current.set(told(request.headers)))
     if (request.headers or {}).get(HEADER) is not None and _current.get() is None:
-        log.warning("a message's correlation id is none; it is dropped", expected="see check_correlation_id")
+        log.warning("a message's correlation id was dropped", expected=FORM)
 
 
 def _leave(task: Any, **_: Any) -> None:  # noqa: ANN401 - a Celery task

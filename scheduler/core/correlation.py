@@ -10,6 +10,7 @@ from scheduler.errors import Refused
 LONGEST: Final = 64
 # Printable ASCII without the space: it is searched for in logs, and goes into a header as it is.
 _WHOLE: Final = re.compile(rf"[!-~]{{1,{LONGEST}}}", re.ASCII)
+FORM: Final = f"1 to {LONGEST} printable ASCII characters without a space"
 IN_SQL: Final = f"correlation_id ~ '^[!-~]{{1,{LONGEST}}}$'"
 
 
@@ -27,7 +28,7 @@ def check_correlation_id(value: str) -> str:
     if not is_correlation_id(value):
         raise Refused(
             "correlation id",
-            expected=f"1 to {LONGEST} printable ASCII characters without a space",
+            expected=FORM,
             got=repr(value)[:80],
             remedy="give a shorter, plainer one, or none: one is made",
         )

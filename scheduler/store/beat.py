@@ -105,6 +105,7 @@ class Claimed:
     queue: str | None  # None: where the routes send the task
     expires_s: float | None
     claimed_at: datetime
+    asked_by: str | None = None  # None: its time had come
 
 
 def active_beat(db: Database) -> Holder | None:

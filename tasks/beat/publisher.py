@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from scheduler.errors import Temporary
 from scheduler.redis.connection import at_once, connect
 from scheduler.redis.queues.once import Answer, Once, Said
+from tasks import correlation
 from tasks.coalescing import CoalescingTask
 from tasks.coalescing.publishing import catching
 
@@ -42,7 +43,9 @@ class Publisher:
         try:
             # First: a Redis that hangs is asked by a client that does not wait long, and a task that coalesces puts itself.
             may = self._once.ask(tick.task_id, epoch)
-            return self._publish(tick, epoch) if may.said is Said.FREE else may
+            # What somebody asked for is a story, and he was told its id; what its time sends follows from nobody.
+            with correlation.within(tick.task_id if tick.asked_by else None):
+                return self._publish(tick, epoch) if may.said is Said.FREE else may
         except (redis.RedisError, OperationalError, OSError) as error:
             self.close()
             raise Temporary(

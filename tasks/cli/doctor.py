@@ -17,11 +17,11 @@ from config.ladder import broken_rungs
 from config.settings import Settings, load, python_command
 from scheduler.redis.connection import connect
 from scheduler.redis.queues import policy
-from scheduler.store import beat, queues, revision
+from scheduler.store import beat, queues, revision, schedule
 from scheduler.store.database import Database
 from scheduler.store.migrate import sqlalchemy_url
 from scheduler.store.schema import metadata
-from tasks.cli import network_checks
+from tasks.cli import network_checks, schedule_checks, schedule_views
 from tasks.cli.check import Check
 from tasks.engines import check_postgres, check_redis
 
@@ -63,6 +63,8 @@ def examine() -> Iterator[Check]:
     yield _attempt("rights on redis", lambda: _rights(settings), "see what else Redis refuses: `ACL LOG`")
     remedy = "the next sweep does it: see that beat and the control worker run (`stoker status`)"
     yield _attempt("policies of queues", lambda: _policies(settings), remedy)
+    remedy = "`stoker schedule set` what it names, or mend [schedule] in the settings and run `stoker migrate`"
+    yield _attempt("schedule", lambda: _schedule(settings), remedy)
     yield _attempt("beat", lambda: _beat(settings), "start one: `stoker up` runs two, or `celery -A tasks beat`")
 
 
@@ -142,6 +144,17 @@ def _rights(settings: Settings) -> str:
     if refused:
         raise NoPermissionError(f"no access to queues; missing: {' '.join(refused)}")
     return f"{len(settings.all_queues)} queues can be read"
+
+
+def _schedule(settings: Settings) -> str:
+    from tasks.celery_app import app  # noqa: PLC0415 - it reads the settings, which are checked by now
+
+    with closing(Database(settings.database_dsn, connections=1, timeout_s=3.0)) as db:
+        entries = schedule.entries(db)
+    wrong = schedule_checks.faults(entries, app, settings)
+    if wrong:
+        raise LookupError("; ".join(wrong))
+    return schedule_views.words(schedule_views.summary(entries))
 
 
 def _beat(settings: Settings) -> str:

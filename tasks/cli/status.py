@@ -23,6 +23,7 @@ def look(context: Context) -> dict[str, Any]:
     return {
         "celery_workers": {node: sorted(queue["name"] for queue in queues) for node, queues in sorted(nodes.items())},
         "beat": schedule_views.beat_row(beat.active_beat(context.db)),
+        "schedule": schedule_views.summary(schedule.entries(context.db)),
         **queue_lengths(context),
         "operations": operations.live(context.db),
         "profiles": status.pool(context.db),
@@ -62,6 +63,7 @@ def show(context: Context) -> None:
     seen = look(context)
     workers = [{"worker": node, "queues": ", ".join(queues)} for node, queues in seen["celery_workers"].items()]
     print_table("celery workers", ("worker", "queues"), workers)
+    console.print(f"schedule: {schedule_views.words(seen['schedule'])}", highlight=False, markup=False)
     console.print(schedule_views.foot(seen["beat"], schedule.now(context.db)))
     print_table("queues", ("queue", "waiting"), [{"queue": q, "waiting": n} for q, n in seen["queues"].items()])
     nodes = [{"node": node, **lengths} for node, lengths in seen["node_queues"].items()]

@@ -18,6 +18,7 @@ from scheduler.store import beat, schedule
 from scheduler.store.database import Database
 from tasks import operation_tasks, pool_tasks, ticks  # noqa: F401 - a command knows of the tasks that are registered
 from tasks.cli import schedule_views as views
+from tasks.cli.schedule_checks import faults
 from tasks.context import Context
 from tests.support.commands import Ended, here, words
 from tests.support.eventually import eventually
@@ -237,6 +238,33 @@ def test_bad_input_changes_nothing_and_says_what_is_right(desk: Desk) -> None:
     answer = json.loads(here(desk, "schedule", "set", SWEEP, "--every", "1ms", "--json").stdout)
     assert answer["kind"] == "Refused"
     assert desk.facts() == before
+
+
+def test_what_cannot_be_sent_is_marked_found_and_mended(desk: Desk, db: Database) -> None:
+    desk.json(*NIGHTLY)
+    desk.json("set", "weekly", "--task", "network.show", "--cron", "0 3 * * mon")
+    desk.json("set", "idle", "--task", "network.show", "--every", "1h")
+    desk.json("disable", "idle")
+    app, settings = desk.context.app, desk.context.settings
+    assert faults(schedule.entries(db), app, settings) == []
+    # As if another version had written them.
+    said = "update schedule set overrides = overrides || %(said)s::jsonb where name = %(name)s"
+    db.rows(said, name="nightly", said=json.dumps({"zone": "Mars/Olympus"}))
+    db.rows(said, name="weekly", said=json.dumps({"task": "network.shows"}))
+    db.rows(said, name="idle", said=json.dumps({"task": "network.shows"}))
+    nightly, weekly = faults(schedule.entries(db), app, settings)
+    assert "time zone 'Mars/Olympus' is unknown" in nightly
+    assert "weekly: task 'network.shows' is unknown" in weekly
+    assert "did you mean 'network.show'?" in weekly
+    listed = words(desk.says("list"))
+    assert "! nightly is not sent: " in listed
+    assert "user_waiting - never" in listed
+    assert "! nightly is not sent: " in words(desk.says("show", "nightly"))
+    assert "zone Mars/Olympus -> UTC" in words(desk.says("set", "nightly", "--cron", "0 3 * * *", "--zone", "UTC"))
+    desk.json("reset", "weekly")
+    assert faults(schedule.entries(db), app, settings) == []
+    found = views.words(views.summary(schedule.entries(db)))
+    assert found == "5 entries; off: idle; added: idle, nightly"
 
 
 def test_whoever_was_overtaken_is_told_by_whom(desk: Desk, db: Database) -> None:

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 from typing import Any
 
 import pytest
 
+from config.settings import SettingsError, load
 from config.urls import completed_redis_url, redis_tls
+
+SECRET = "Reineclaude"  # noqa: S105 - of no server
+# What a client would quote when it cannot read it. `{}` is the secret.
+BROKEN = {
+    "redis_url": (
+        "redis://stoker:{}/x@127.0.0.1:6379/0",
+        "redis://stoker:{}%zz@127.0.0.1:6379/0",
+        "redis://stoker:x@127.0.0.1:{}/0",
+        "redis://stoker:{}@[::1/0",
+        "rediss://stoker:{}@127.0.0.1:1/0?ssl_cert_reqs=maybe",
+        "amqp://stoker:{}@127.0.0.1/0",
+        "{}",
+    ),
+    "database_url": (
+        "postgresql://guarded:{}%zz@127.0.0.1:1/guarded",
+        "postgresql://guarded:{}/x@127.0.0.1:5432/guarded",
+        "postgresql://guarded:x@127.0.0.1:{}/guarded",
+        "host=127.0.0.1 port=1 password={}",
+        "mysql://guarded:{}@127.0.0.1/guarded",
+        "{}",
+    ),
+}
 
 
 @pytest.mark.parametrize(
@@ -41,3 +65,18 @@ def test_what_means_nothing_is_refused_without_the_password(url: str, said: str)
         completed_redis_url(url)
     assert said in str(refusal.value)
     assert "geheim" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "url"), [(name, url) for name, urls in BROKEN.items() for url in urls])
+def test_a_url_that_cannot_be_used_is_refused_and_not_quoted(name: str, url: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}: expected") as refusal:
+        load(**{name: url.format(SECRET)})
+    assert SECRET not in "".join(traceback.format_exception(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://a,b/x", "postgres://u:p%40@h:1/x", "postgresql:///x?host=%2Fvar%2Frun", "postgresql://h1:1,h2:2/x"],
+)
+def test_every_form_of_a_url_that_libpq_knows_is_taken(url: str) -> None:
+    assert load(database_url=url).database_dsn == url

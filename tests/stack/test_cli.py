@@ -69,6 +69,7 @@ def test_status_shows_workers_queues_and_profiles(read: dict[tuple[str, bool], E
     assert isinstance(seen["operations"], list)
     assert seen["beat"]["pid"] in {deployment.stack.pids()[name] for name in BEATS}
     assert f"beat {seen['beat']['pid']} on" in read["status", False].stdout
+    assert (seen["schedule"]["entries"], seen["schedule"]["off"]) == (3, [])
 
 
 def test_no_key_of_a_worker_is_printed(read: dict[tuple[str, bool], Ended], deployment: Deployment) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +16,11 @@ from config.names import CLAIM_TASK, OPERATION_SHOW_TASK, RELEASE_TASK, RENEW_TA
 from scheduler.redis.connection import connect
 from tasks.cli.doctor import examine
 from tests.stack.test_operations import ended, lane_taken, runs_of, until_waiting
-from tests.stack.test_queues_seen import Flower, free_port
-from tests.support import profiles
+from tests.stack.test_queues_seen import Flower
 from tests.support.commands import call
-from tests.support.deployment import Deployment, started
+from tests.support.deployment import Deployment
 from tests.support.eventually import eventually
-from tests.support.guarded import INTRUDER, Engines, Valkey, guarded_engines
+from tests.support.guarded import INTRUDER, Engines, Valkey, guarded_deployment, guarded_engines
 from tests.support.queue_servers import HOST, certificate
 
 WITHIN_S = 60.0
@@ -53,11 +51,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 
 @pytest.fixture(scope="module")
 def engines() -> Iterator[Engines]:
-    # Not pytest's own folder: that is 0700, and as root PostgreSQL runs as somebody else.
-    with tempfile.TemporaryDirectory(prefix="stoker-guarded-", dir="/var/tmp") as name:
-        Path(name).chmod(0o711)
-        with guarded_engines(Path(name), PASSWORD, DATABASE_PASSWORD) as running:
-            yield running
+    with guarded_engines(PASSWORD, DATABASE_PASSWORD) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +62,8 @@ def valkey(engines: Engines) -> Valkey:
 
 @pytest.fixture(scope="module")
 def guarded(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    document = {
-        "profiles": {"echo": profiles.echo(floor=1), "later": profiles.echo(ready_after_s=1.0)},
-        "flower": {"port": free_port()},
-        "exporter": {"port": free_port()},
-        "network": {"nodes": {"node1": {"address": "10.99.0.1", "namespace": "guarded1"}}},
-    }
-    folder = tmp_path_factory.mktemp("stack")
-    try:
-        with started(folder, engines.database_url, engines.redis_url, document, without=()) as deployment:
-            yield deployment
-    finally:
-        # Said here, for a worker that is refused something tries again and again.
-        assert sorted(engines.valkey.refused()) == [], "a word is missing in deploy/valkey/users.acl"
+    with guarded_deployment(tmp_path_factory.mktemp("stack"), engines) as deployment:
+        yield deployment
 
 
 def test_claims_wait_and_are_woken(guarded: Deployment) -> None:

@@ -33,7 +33,7 @@ from tests.support.servers import Servers
 from tests.support.version_before import ROOT, unpacked
 
 WITHIN_S = 60.0
-TURNS = 25
+TURNS = 15
 CLAIMS = 24
 OLD, NEW = "before", ""
 NODES = {OLD: "node1", NEW: "node2"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.capacity import CapacityPlan
-from scheduler.store import launches, slots, sweeping
+from scheduler.store import launches, slots, sweeping, tickets
 from scheduler.store.database import Database
 from tasks import reconcile, sweep
 from tasks.context import Context
@@ -171,3 +171,27 @@ def test_the_floor_comes_from_the_settings_and_is_never_written_back(
     rows = fleet.db.rows("select state, count(*)::int as n from workers group by state")
     assert {row["state"]: row["n"] for row in rows} == {"activating": 5} | ({"idle": floor} if floor else {})
     assert fleet.db.row("select floor from profiles where name = %(n)s", n=fleet.profile()) == {"floor": floor}
+
+
+def test_the_first_slots_are_for_the_tickets_that_have_waited_longest_and_have_none_yet(fleet: Fleet) -> None:
+    def ticket(tenant: str, story: str | None) -> None:
+        fleet.tenant(tenant)
+        taken = tickets.take(
+            fleet.db,
+            tenant,
+            fleet.profile(),
+            waiter="w",
+            wake_key="k",
+            ttl=MINUTE,
+            at_most=9,
+            correlation_id=story,
+        )
+        assert taken is not None
+
+    ticket("acme", "first")
+    ticket("untold", None)
+    ticket("globex", "second")
+    assert [slot.correlation_id for slot in fleet.slots(1)] == ["first"]
+    assert [slot.correlation_id for slot in fleet.slots(3)] == ["second", None, None]
+    found = fleet.db.rows("select correlation_id from workers order by id")
+    assert [row["correlation_id"] for row in found] == ["first", "second", None, None]

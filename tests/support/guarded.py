@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from config.locations import POSTGRES_SOCKET_NAME, Locations
 from tasks.engines import EmbeddedPostgres, wipe
 from tasks.engines.binaries import valkey_program
 from tasks.engines.launch import end, launch
+from tests.support import profiles
+from tests.support.deployment import Deployment, started
 from tests.support.eventually import eventually
 from tests.support.queue_servers import (
     HOST,
@@ -138,6 +141,7 @@ def postgres_with_password(folder: Path, password: str) -> Iterator[Postgres]:
 class Engines:
     """Both of them, by URL."""
 
+    folder: Path  # theirs, with their logs
     valkey: Valkey
     tls: int  # the Valkey's port
     postgres: Postgres
@@ -154,13 +158,32 @@ class Engines:
 
 
 @contextmanager
-def guarded_engines(folder: Path, redis_password: str, database_password: str) -> Iterator[Engines]:
+def guarded_engines(redis_password: str, database_password: str) -> Iterator[Engines]:
     """Both, behind TLS."""
-    cert = certificate(folder)
-    with (
-        valkey_with_users(folder / "valkey", redis_password) as valkey,
-        postgres_with_password(folder / "postgres", database_password) as postgres,
-        tls_in_front_of(valkey.port, cert) as tls,
-        tls_in_front_of(postgres.socket, cert, ask=as_postgresql_asks) as postgres_tls,
-    ):
-        yield Engines(valkey, tls, postgres, postgres_tls, cert.path)
+    with ExitStack() as down:
+        # Not pytest's own folder: that is 0700, and as root PostgreSQL runs as somebody else.
+        folder = Path(down.enter_context(tempfile.TemporaryDirectory(prefix="stoker-guarded-", dir="/var/tmp")))
+        folder.chmod(0o711)
+        cert = certificate(folder)
+        valkey = down.enter_context(valkey_with_users(folder / "valkey", redis_password))
+        postgres = down.enter_context(postgres_with_password(folder / "postgres", database_password))
+        tls = down.enter_context(tls_in_front_of(valkey.port, cert))
+        sql_tls = down.enter_context(tls_in_front_of(postgres.socket, cert, ask=as_postgresql_asks))
+        yield Engines(folder, valkey, tls, postgres, sql_tls, cert.path)
+
+
+@contextmanager
+def guarded_deployment(folder: Path, engines: Engines) -> Iterator[Deployment]:
+    """All services on them. At its end, nobody must have been refused what is needed."""
+    document = {
+        "profiles": {"echo": profiles.echo(floor=1), "later": profiles.echo(ready_after_s=1.0)},
+        "flower": {"port": free_port()},
+        "exporter": {"port": free_port()},
+        "network": {"nodes": {"node1": {"address": "10.99.0.1", "namespace": "guarded1"}}},
+    }
+    try:
+        with started(folder, engines.database_url, engines.redis_url, document, without=()) as deployment:
+            yield deployment
+    finally:
+        # Said here, for a worker that is refused something tries again and again.
+        assert sorted(engines.valkey.refused()) == [], "a word is missing in deploy/valkey/users.acl"
