@@ -43,7 +43,7 @@ def container(services: Mapping[str, Any], name: str) -> Container:
         user=_user(service["user"]),
         environment={**given, **service.get("environment", {})},
         capabilities=service.get("cap_add", ()),
-        mounts=[_mount(text) for text in service.get("volumes", ())],
+        mounts=[mount(text) for text in service.get("volumes", ())],
         scratch=[text.partition(":")[0] for text in service.get("tmpfs", ())],
         secrets=service.get("secrets", ()),
         read_only=service["read_only"],
@@ -55,7 +55,8 @@ def _plain(text: str) -> str:
     return text.replace("$$", "$")
 
 
-def _mount(text: str) -> tuple[str, str, bool]:
+def mount(text: str) -> tuple[str, str, bool]:
+    """From, to, and whether it may be written."""
     source, target, *options = text.split(":")
     return source, target, options != ["ro"]
 
