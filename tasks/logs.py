@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 HIDDEN: Final = "[hidden]"
+_LONGEST: Final = 8_192  # characters of one fact of a line
 _SECRET_KEYS: Final = re.compile(r"password|passwd|secret|token|activation_key|authorization", re.IGNORECASE)
 # From the :// on: to look for the scheme before it takes the square of the length of a long word.
 _PASSWORD_IN_URL: Final = re.compile(r"(?P<before>://[^\s:/@]*:)[^\s/@]+(?=@)")
@@ -106,7 +107,7 @@ def hidden_if_secret(name: str, value: Any) -> Any:  # noqa: ANN401 - any fact
 def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - any fact
     match value:
         case str():
-            return hidden_if_secret("", value)
+            return _cut(hidden_if_secret("", value))
         case dict():
             return {
                 key: HIDDEN if _SECRET_KEYS.search(str(key)) else _without_secrets(part) for key, part in value.items()
@@ -115,6 +116,14 @@ def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - any fact
             return [_without_secrets(part) for part in value]
         case _:
             return value
+
+
+def _cut(text: str) -> str:
+    """Its two ends, where a line would be too long: of a traceback the last words count most."""
+    left_out = len(text) - _LONGEST
+    if left_out <= 0:
+        return text
+    return f"{text[: _LONGEST // 2]} [{left_out} characters left out] {text[-_LONGEST // 2 :]}"
 
 
 def _write_json(logger: logging.Logger, **_: Mapping[str, Any]) -> None:

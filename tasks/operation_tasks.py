@@ -10,6 +10,7 @@ from celery import shared_task
 from config import names
 from scheduler.errors import Refused
 from tasks.context import current
+from tasks.inputs import answering
 from tasks.starts import WaitingTask
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def _submitted(operation: Operation, **more: Any) -> dict[str, Any]:  # noqa: AN
 
 
 @shared_task(name=names.OPERATION_SUBMIT_TASK)
+@answering
 def submit(
     kind: str,
     target: str,
@@ -51,6 +53,7 @@ def submit(
 
 
 @shared_task(base=WaitingTask, bind=True, name=names.OPERATION_WAIT_TASK)
+@answering
 def wait(self: Task, operation: int, timeout_s: float = 30.0) -> dict[str, Any]:
     """Wait for its end, at most so long; what is known of it then."""
     operations, own = current().operations, self.request.id or ""
@@ -58,36 +61,42 @@ def wait(self: Task, operation: int, timeout_s: float = 30.0) -> dict[str, Any]:
 
 
 @shared_task(name=names.OPERATION_SHOW_TASK)
+@answering
 def show(operation: int) -> dict[str, Any]:
     """All that is known of an operation."""
     return _answer(lambda: _plain(current().operations.show(int(operation))))
 
 
 @shared_task(name=names.OPERATION_CANCEL_TASK)
+@answering
 def cancel(operation: int) -> dict[str, Any]:
     """End an operation; `cancelled` is False when it had ended."""
     return _answer(lambda: {"cancelled": current().operations.cancel(int(operation))})
 
 
 @shared_task(name=names.NETWORK_CREATE_TASK)
+@answering
 def create(network: str, prefix: str, node: str = "", queue: str = names.USER_FACING_QUEUE) -> dict[str, Any]:
     """Create a network."""
     return _answer(lambda: _submitted(current().networks.create(network, prefix, node=node, queue=queue)))
 
 
 @shared_task(name=names.NETWORK_DELETE_TASK)
+@answering
 def delete(network: str, queue: str = names.USER_FACING_QUEUE) -> dict[str, Any]:
     """Delete a network that has no interfaces."""
     return _answer(lambda: _submitted(current().networks.delete(network, queue=queue)))
 
 
 @shared_task(name=names.NETWORK_SHOW_TASK)
+@answering
 def show_networks(network: str | None = None) -> dict[str, Any]:
     """Networks as they should be."""
     return _answer(lambda: {"networks": current().networks.show(network)})
 
 
 @shared_task(name=names.NETWORK_PLUG_TASK)
+@answering
 def plug(  # noqa: PLR0917 - a task's arguments by their places
     network: str,
     interface: str,
@@ -109,18 +118,21 @@ def plug(  # noqa: PLR0917 - a task's arguments by their places
 
 
 @shared_task(name=names.NETWORK_UNPLUG_TASK)
+@answering
 def unplug(network: str, interface: str, queue: str = names.USER_FACING_QUEUE) -> dict[str, Any]:
     """Unplug an instance."""
     return _answer(lambda: _submitted(current().networks.unplug(network, interface, queue=queue)))
 
 
 @shared_task(name=names.NETWORK_FLOATING_ADD_TASK)
+@answering
 def floating_add(network: str, interface: str, address: str, queue: str = names.USER_WAITING_QUEUE) -> dict[str, Any]:
     """Let an address of the underlay reach an instance."""
     return _answer(lambda: _submitted(current().networks.add_floating(network, interface, address, queue=queue)))
 
 
 @shared_task(name=names.NETWORK_FLOATING_REMOVE_TASK)
+@answering
 def floating_remove(network: str, address: str, queue: str = names.USER_FACING_QUEUE) -> dict[str, Any]:
     """Let it reach nobody."""
     return _answer(lambda: _submitted(current().networks.remove_floating(network, address, queue=queue)))

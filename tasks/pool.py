@@ -20,6 +20,7 @@ from scheduler.store import claims, tickets
 from scheduler.store.claims import Claim, UnknownTenantError
 from tasks import correlation, traces
 from tasks.activation import ActivationFailed, activate, deactivate
+from tasks.inputs import check_input
 from tasks.patience import Patience, patience
 from tasks.tallying import Tallies
 from tasks.waiting import WaitingRoom
@@ -117,6 +118,7 @@ class Pool:
         """
         kind = self._profile(profile)
         self._check(tenant, wait_s)
+        check_input("waiter", waiter)
         waiter = waiter or (uuid.uuid4().hex if wait_s > 0 else "")
         with (
             correlation.within(correlation.chosen(correlation_id)),

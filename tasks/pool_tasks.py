@@ -11,6 +11,7 @@ from config.names import CLAIM_TASK, RELEASE_TASK, RENEW_TASK, SPAWN_TASK, STOP_
 from scheduler.errors import Refused
 from tasks import spawning
 from tasks.context import current
+from tasks.inputs import answering, bounded
 from tasks.starts import WaitingTask
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 # No representation of the result: Flower, events and logs would show the claim's token.
 @shared_task(base=WaitingTask, bind=True, name=CLAIM_TASK, resultrepr_maxsize=0)
+@answering
 def claim(self: Task, tenant: str, profile: str, wait_s: float = 0.0, waiter: str = "") -> dict[str, Any]:
     """Claim a worker: `{"outcome": "held", "endpoint", "token", ...}`, or "miss" or "refused" with a reason."""
     pool, own = current().pool, self.request.id or ""
@@ -30,13 +32,15 @@ def claim(self: Task, tenant: str, profile: str, wait_s: float = 0.0, waiter: st
         return {"outcome": "refused", "tenant": tenant, "profile": profile, "reason": str(refusal)}
 
 
-@shared_task(name=RENEW_TASK)
+@shared_task(name=RENEW_TASK, throws=(Refused,))
+@bounded
 def renew(tenant: str, worker_id: int, epoch: int, profile: str) -> bool:
     """Keep a claim for another lease; False when it has ended."""
     return current().pool.renew(tenant, worker_id, epoch, profile)
 
 
-@shared_task(name=RELEASE_TASK)
+@shared_task(name=RELEASE_TASK, throws=(Refused,))
+@bounded
 def release(tenant: str, worker_id: int, epoch: int) -> str | None:
     """End a claim; what its worker became, or None when it was not this claim's any more."""
     return current().pool.release(tenant, worker_id, epoch)

@@ -62,7 +62,9 @@ _TASK: Final[dict[str, Kinds]] = {
     "stamps": (dict, _NONE),
     "compression": _TEXT,
 }
+# Celery cuts them at 1,024 unless it is told otherwise; Flower and events show them.
 _REPRESENTATIONS: Final = {"argsrepr", "kwargsrepr"}
+_REPRESENTATION_MOST: Final = 16_384
 
 
 class MalformedError(ValueError):
@@ -119,5 +121,6 @@ def _check(where: str, found: dict[str, Any], wanted: dict[str, Kinds]) -> None:
         if not isinstance(value, kinds):
             names = " or ".join("nothing" if kind is _NONE else kind.__name__ for kind in kinds)
             raise MalformedError(f"expected {where}{key} to be {names}, got {type(value).__name__}")
-        if isinstance(value, str) and len(value) > TEXT_MOST and where and key not in _REPRESENTATIONS:
-            raise MalformedError(f"expected {where}{key} to have at most {TEXT_MOST} characters, got {len(value)}")
+        most = _REPRESENTATION_MOST if key in _REPRESENTATIONS else TEXT_MOST
+        if where and isinstance(value, str) and len(value) > most:
+            raise MalformedError(f"expected {where}{key} to have at most {most} characters, got {len(value)}")

@@ -150,7 +150,7 @@ declare
     v_entry jsonb;
     v_ended bigint[];
 begin
-    update runs r set state = p_state, ended_at = clock_timestamp(), error = p_error
+    update runs r set state = p_state, ended_at = clock_timestamp(), error = left(p_error, 4000)
         where r.id = p_run and r.state = 'running' returning * into v_run;
     if not found then
         return query select 'lost', null::bigint, null;
@@ -166,7 +166,7 @@ begin
                 step = o.step + (p_state = 'succeeded')::int,
                 state = case when p_state = 'succeeded' and o.step + 1 = o.steps then 'succeeded'
                              when p_state = 'failed' then 'failed' else 'running' end,
-                error = case when p_state = 'failed' then p_error end,
+                error = case when p_state = 'failed' then left(p_error, 4000) end,
                 ended_at = case when p_state = 'failed' or (p_state = 'succeeded' and o.step + 1 = o.steps)
                                 then clock_timestamp() end
             from unnest(p_ids, p_positions) with ordinality u (id, position, place)
