@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ONLY ?=
 
-.PHONY: help demo up test lint format bench docs dashboards picture clean
+.PHONY: help demo up test lint audit format bench docs dashboards picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: $(INSTALLED) ## style, types and layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(INSTALLED) ## known faults of the locked dependencies, where they can be looked up
+	$(BIN)/python -m tests.support.audit
 
 format: $(INSTALLED) ## put the style right
 	$(BIN)/ruff check --fix
