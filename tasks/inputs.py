@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from scheduler.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,18 +31,17 @@ def check_input(name: str, value: object) -> None:
     Raises:
         Refused: which argument, what it may be, and what it is.
     """
-    if isinstance(value, list | tuple):
-        wrong = f"at most {LIST_MOST} of them" if len(value) > LIST_MOST else _wrong_of_any(value)
+    if isinstance(value, list | tuple) and len(value) <= LIST_MOST:
+        for part in value:
+            whole = isinstance(part, int) and not isinstance(part, bool)
+            _refuse(name, part, _wrong(part) if whole else "a list of whole numbers")
     else:
-        wrong = _wrong(value)
+        _refuse(name, value, _wrong(value))
+
+
+def _refuse(name: str, value: object, wrong: str) -> None:
     if wrong:
         raise Refused(name, expected=wrong, got=_brief(value), remedy="docs/api.md says what it takes")
-
-
-def _wrong_of_any(values: Sequence[object]) -> str:
-    if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-        return "a list of whole numbers"
-    return next(filter(None, map(_wrong, values)), "")
 
 
 def _wrong(value: object) -> str:
@@ -54,6 +53,8 @@ def _wrong(value: object) -> str:
             return "" if fits else f"at most {TEXT_MOST} printable characters"
         case int():
             return "" if abs(value) <= INTEGER_MOST else "a number that SQL can hold"
+        case list() | tuple():
+            return f"at most {LIST_MOST} of them"
         case float():
             return ""  # whether it is finite is asked where it is compared
         case _:
