@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic import command
 
 from config.settings import Settings
-from scheduler.errors import Permanent
+from scheduler.errors import Permanent, Temporary
 from scheduler.store import revision
 from scheduler.store.database import Database
 from scheduler.store.migrate import Migrated, alembic_config, migrate, sqlalchemy_url
@@ -155,6 +155,20 @@ def test_a_statement_whose_columns_a_migration_has_changed_is_prepared_anew(own_
         assert db.transaction(lambda connection: connection.execute("select * from seen").fetchall()) == [
             {"a": 1, "b": 2}
         ]
+
+
+def test_tables_that_somebody_does_not_let_go_of_stay_as_they_are(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.store.migrate._LOCK_S", 0.05)
+    monkeypatch.setattr("scheduler.store.migrate._TRIES", 3)
+    move_to(own_database_url, revision.REVISIONS[-2])
+    with psycopg.connect(own_database_url) as other:
+        other.execute("select 1 from workers")  # until its transaction ends
+        with pytest.raises(Temporary, match=r"within 0\.05 s, in one of 3 tries.*long transactions"):
+            migrate(own_database_url)
+        assert revision_of(own_database_url) == revision.REVISIONS[-2]
+    assert migrate(own_database_url) == Migrated(revision.REVISIONS[-2], revision.NEWEST)
 
 
 def test_check_tells_and_changes_nothing(servers: Servers, own_database_url: str, tmp_path: Path) -> None:
