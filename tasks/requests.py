@@ -37,7 +37,8 @@ class StokerRequest(Request):
 
     def terminate(self, pool: BasePool, signal: Signals | str | None = None) -> None:
         """Terminated by a click in Flower or `celery control`. A thread cannot be ended, and what it runs is told instead."""
-        if type(pool).terminate_job is not BasePool.terminate_job:
+        # The pool's own attribute, for the prefork pool has its way of ending a job put on it when it starts.
+        if getattr(pool.terminate_job, "__func__", None) is not BasePool.terminate_job:
             super().terminate(pool, signal=signal)
         elif self.time_start:
             log.info("terminated, in a thread that nobody can end", task=self.name, id=self.id)
