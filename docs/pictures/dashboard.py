@@ -1,7 +1,7 @@
-"""Draws the panels of the dashboards from a Prometheus that recorded a run: `dashboard.py URL SECONDS dashboard.png`.
+"""Draws the panels of the dashboards from a Prometheus that recorded a run: `dashboard.py URL SECONDS FILE [END]`.
 
-No Grafana takes part: each panel of deploy/grafana/panels.py is asked for by Prometheus's API over the last SECONDS, and drawn as
-SVG on a page, of which Chromium makes the picture (see take.py).
+No Grafana takes part: each panel of deploy/grafana/panels.py is asked for by Prometheus's API over the SECONDS before END
+(now, or a time of Unix), and drawn as SVG on a page, of which Chromium makes the picture (see take.py).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ COLOURS: Final = (
     "#8888cc",
 )
 LEGENDS: Final = 8
+HEIGHT: Final = 1390
 SHOWN: Final = (
     *POOL.panels[:6],
     *QUEUES.panels[:2],
@@ -54,7 +55,7 @@ h1 { font-size: 18px; margin: 0 } p { margin: 2px 0 12px; color: #5f6b76 }
 main { display: grid; grid-template-columns: 1fr 1fr; gap: 12px }
 section { background: #fff; border: 1px solid #dde3e6; border-radius: 4px; padding: 10px 12px }
 h2 { font-size: 13px; margin: 0 0 4px } text { font-size: 10px; fill: #5f6b76 } .legend { font-size: 11px; color: #44515b }
-i { display: inline-block; width: 9px; height: 9px; margin: 0 4px 0 10px; border-radius: 2px }
+span { white-space: nowrap } i { display: inline-block; width: 9px; height: 9px; margin: 0 4px 0 10px; border-radius: 2px }
 """
 
 
@@ -118,7 +119,7 @@ def drawn(panel: Panel, found: list[Series], seconds: float) -> str:
                     f'<polyline points="{point(at, top[at])} {point(after, top[after])}" stroke="{colour}" stroke-width="1.5"/>'
                 )
     names = [
-        f'<i style="background:{COLOURS[number % len(COLOURS)]}"></i>{html.escape(legend)}'
+        f'<span><i style="background:{COLOURS[number % len(COLOURS)]}"></i>{html.escape(legend)}</span> '
         for number, (legend, _, _) in enumerate(layers[:LEGENDS])
     ]
     names += [f" and {len(layers) - LEGENDS} more"] if len(layers) > LEGENDS else []
@@ -136,9 +137,8 @@ def _number(value: float, unit: str) -> str:
     return f"{value:.3g}" + ("/s" if unit == "ops" else "")
 
 
-def main(url: str, seconds: float, picture: Path) -> None:
+def main(url: str, seconds: float, picture: Path, end: float) -> None:
     """Ask, draw, and take the picture."""
-    end = time.time()
     sections = [drawn(panel, asked(url, panel, end - seconds, end), seconds) for panel in SHOWN]
     page = (
         f"<!doctype html><meta charset=utf-8><style>{STYLE}</style><h1>Stoker: panels of the dashboards</h1>"
@@ -151,7 +151,5 @@ def main(url: str, seconds: float, picture: Path) -> None:
         take(written, picture, WIDTH, HEIGHT)
 
 
-HEIGHT: Final = 1330
-
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else time.time())  # noqa: PLR2004 - URL SECONDS FILE END
