@@ -43,6 +43,7 @@ BENCHES: Final = {
         ),
         Bench("operations", "from an operation's end to its waiter's wake-up, and what an operation costs in SQL"),
         Bench("dispatch", "the queue transport beside kombu's: tasks a second, idle commands, losses by kill -9"),
+        Bench("schedule", "beat: from an edit to its effect, from a death to the next message; RedBeat beside it"),
         Bench(
             "fairness",
             "how long messages wait under overload and flood: Stoker's transport and kombu's own beside each other",

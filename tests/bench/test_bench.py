@@ -35,6 +35,7 @@ RATIOS = {
         "publish_vs_stock_batch",
         "fan_out_vs_stock",
     },
+    "schedule": {"edit_to_effect_vs_redbeat", "take_over_vs_redbeat"},
     "fairness": {"trickle_max_wait_over_bound_s", "interactive_p99_vs_strict"},
 }
 OWN_ENGINES = "reconcile"
@@ -84,6 +85,10 @@ def test_writes_where_when_and_what_it_measured(servers: Servers, name: str, tmp
         assert 0 < spread["lowest"] <= value <= spread["highest"]
     if name == "coalesce":
         shows_who_keeps_what(document["behaviour"])
+    if name == "schedule":
+        figures = document["figures"]
+        assert {"edit_to_effect_s", "take_over_s", "lease_s"} <= figures.keys()
+        assert (figures["duplicate_ticks"], figures["lost_ticks"], figures["sends_after_flush"]) == (0, 0, True)
     if name == "dispatch":
         kill = document["kill"]
         assert (kill["kills"], kill["lost"], kill["left"]) == (4, 0, 0)
