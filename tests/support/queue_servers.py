@@ -119,6 +119,8 @@ def tls_in_front_of(
 
     async def stop() -> None:
         listening.close()
+        # asyncio reports a handler that was cancelled as an error of its own.
+        loop.set_exception_handler(lambda *_: None)
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for each in rest:
             each.cancel()
