@@ -151,5 +151,11 @@ def _make_database(host: Machine, postgres: Container) -> None:
 def _up(host: Machine, containers: list[Container]) -> None:
     for each in containers:
         host.start(each)
+
+    def is_worth_asking(each: Container) -> bool:
+        """A check costs a process: a Celery worker is not asked before it has said that it is ready."""
+        return "worker" not in each.argv or host.has_said(each, " ready.") or not host.runs(each)
+
     for each in containers:
+        eventually(lambda each=each: is_worth_asking(each), f"{each.name} is ready", within_s=WITHIN_S)
         eventually(lambda each=each: host.is_well(each), f"{each.name} is well by its own check", within_s=WITHIN_S)

@@ -66,14 +66,19 @@ class Machine:
             self._command(container, argv), input=given, capture_output=True, text=True, timeout=60, check=False
         )
 
+    def runs(self, container: Container) -> bool:
+        return self.running[container.name].poll() is None
+
     def is_well(self, container: Container) -> bool:
         """By its own health check. An end of what it runs is no state to wait in."""
-        process = self.running[container.name]
-        assert process.poll() is None, f"{container.name} ended with {process.returncode}: {self.tail(container.name)}"
+        assert self.runs(container), f"{container.name} has ended: {self.tail(container.name)}"
         return self.run(container, container.health).returncode == 0
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
+
+    def has_said(self, container: Container, words: str) -> bool:
+        return words in self.log(container.name).read_text(errors="replace")
 
     def tail(self, name: str) -> str:
         return self.log(name).read_text(errors="replace")[-2_000:]
@@ -135,11 +140,13 @@ def machine() -> Iterator[Machine]:
         assert holder.stdout.readline() == b"up\n"
         first = int(Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()[0])
         made = Machine(folder, first)
-        yield made
-        holder.stdin.close()
-        holder.wait(timeout=20)
-        for process in made.running.values():
-            process.wait(timeout=20)
+        try:
+            yield made
+        finally:
+            holder.stdin.close()
+            holder.wait(timeout=20)
+            for process in made.running.values():
+                process.wait(timeout=20)
 
 
 def _etc() -> dict[str, str]:
