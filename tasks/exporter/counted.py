@@ -88,8 +88,8 @@ class Counted:
         found = tallies.read(db)
         for counter in self._counters:
             metric = CounterMetricFamily(counter.name, counter.says, labels=counter.labels)
-            seen = {
-                tuple(one.labels[label] for label in counter.labels): one.many
+            seen = {  # a label that an earlier version did not write is empty, as Prometheus has it
+                tuple(one.labels.get(label, "") for label in counter.labels): one.many
                 for one in found
                 if one.metric == counter.name
             }

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 from celery.signals import worker_process_shutdown
+from prometheus_client import CollectorRegistry, generate_latest
 
+from config.settings import Settings
 from scheduler.core.operations import Place, RunState, Step, plan
+from scheduler.store import claims, reaping, tallies
 from scheduler.store import operations as store
-from scheduler.store import tallies
 from scheduler.store.database import Database
 from scheduler.store.operations import BegunRun, Operation
 from tasks.exporter.counted import Counted
+from tasks.exporter.looks import Looks
+from tasks.exporter.spawns import Spawns
 from tasks.tallying import Tallies
+from tests.conftest import MakeContext
 from tests.support import racers
 from tests.support.crowd import crowd
+from tests.support.servers import Servers
+from tests.support.wiretap import Wiretap
 
 LEASE = timedelta(seconds=30)
 DNS, MESH = "step.dns", "step.mesh"
@@ -204,3 +213,43 @@ def test_what_the_database_does_not_take_is_kept_and_taken_later(own_database_ur
     assert counts.flush()
     assert figures(db)["claims_total", "echo", "miss", "no_warm"] == 2
     db.close()
+
+
+def test_a_claim_asks_the_database_no_more_for_being_counted(
+    settings: Settings, db: Database, wiretap: Wiretap, make_context: MakeContext
+) -> None:
+    assert reaping.set_draining(db, settings.profiles["echo"].canonical, draining=True)
+    claims.admit_tenant(db, "acme", 0)
+    pool = make_context(settings.model_copy(update={"database_url": wiretap.url})).pool
+    pool.tallies = Tallies(pool._db, period_s=3_600.0)
+    for _ in range(5):  # opens the connection, prepares the statement
+        pool.claim("acme", "echo")
+    with wiretap.counting() as claiming:
+        for _ in range(5):
+            pool.claim("acme", "echo")
+    with wiretap.counting() as carrying:
+        assert pool.tallies.flush()
+    assert (claiming, carrying) == ([5], [1])
+    assert figures(db)["claims_total", "echo", "miss", "draining"] == 10
+
+
+def test_a_scrape_asks_as_often_whatever_there_is(
+    servers: Servers, settings: Settings, db: Database, tapped_db: Database, wiretap: Wiretap
+) -> None:
+    registry = CollectorRegistry()
+    with closing(redis.Redis.from_url(servers.redis_client_url, decode_responses=True)) as client:
+        spawns, counted = Spawns(registry), Counted(settings.profiles, [DNS, MESH], ["refresh"])
+        registry.register(Looks(client, tapped_db, settings.all_queues, lambda: True, spawns, counted))
+
+        def asked() -> int:
+            with wiretap.counting() as trips:
+                generate_latest(registry)
+            return trips[0]
+
+        for _ in range(3):  # connects, prepares
+            asked()
+        before = asked()
+        for number in range(20):
+            operation = submit(db, target=f"n{number}")
+            run(db, at(operation), lane=f"l{number}")
+        assert asked() == before == 9, "as docs/metrics.md says"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import socket
 import threading
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from tests.support.commands import here, words
 from tests.support.deployment import BEATS, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.lanes import lane_taken
+from tests.support.ports import free_port
 from tests.support.servers import Servers
 
 WAIT_S = 60.0
@@ -54,12 +54,6 @@ def a_worker_of_each_pool(services: Sequence[Service], _settings: Settings) -> l
         serving("forked", "prefork", 2, apart),
     ]
     return both + [service for service in services if service.name in {"flower", "exporter"}]
-
-
-def free_port() -> int:
-    with closing(socket.create_server((FLOWER_ADDRESS, 0))) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 @dataclasses.dataclass
@@ -111,8 +105,8 @@ class Told:
 def told(servers: Servers) -> Iterator[Told]:
     document = {
         "profiles": {"echo": profiles.echo()},
-        "flower": {"port": free_port()},
-        "exporter": {"port": free_port()},
+        "flower": {"port": free_port(FLOWER_ADDRESS)},
+        "exporter": {"port": free_port(FLOWER_ADDRESS)},
         "network": {"nodes": {f"node{n}": {"address": f"10.99.0.{n}", "namespace": f"told{n}"} for n in (1, 2)}},
     }
     without = ("control", "spawn", *BEATS)
