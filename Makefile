@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ONLY ?=
 
-.PHONY: help demo up test lint audit format bench docs dashboards picture clean
+.PHONY: help demo up test test-kubernetes lint audit format bench docs dashboards picture clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## a whole deployment on this machine, and what it does under load
 	$(BIN)/python -m demo
@@ -24,6 +24,9 @@ up: $(INSTALLED) ## engines, Celery workers, beat and Flower, until Ctrl-C
 
 test: $(INSTALLED) ## every test, against real engines
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-kubernetes: $(INSTALLED) ## the launcher of pods on a real API server; KUBECONFIG=file for a cluster of yours
+	$(if $(KUBECONFIG),STOKER_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))) STOKER_REQUIRE=kubernetes $(BIN)/pytest tests/kubernetes
 
 lint: $(INSTALLED) ## style, types and layers
 	$(BIN)/ruff check

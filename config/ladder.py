@@ -6,6 +6,9 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from config.kubernetes import KubernetesLauncher
     from config.profile import Profile
     from config.schedule import Schedule
     from config.settings import Operations, Timeouts
@@ -36,6 +39,34 @@ def broken_rungs(profile: Profile, timeouts: Timeouts) -> list[str]:
         for (inner, inner_s), (outer, outer_s) in itertools.pairwise(rungs)
         if not inner_s < outer_s
     ]
+
+
+def broken_pods(profiles: Iterable[Profile], cluster: KubernetesLauncher, timeouts: Timeouts) -> list[str]:
+    """What a cluster needs beyond that: an image of each profile, and deadlines that a node still to be made can keep."""
+    wrong = []
+    for profile in profiles:
+        if profile.kubernetes is None:
+            wrong.append(
+                f"profiles.{profile.name}: launcher.kind = 'kubernetes' expects [profiles.{profile.name}.kubernetes] with an"
+                " image, got none; add it, or set launcher.kind to 'process'"
+            )
+        elif profile.kubernetes.headroom and not (cluster.placeholder_image and cluster.placeholder_class):
+            wrong.append(
+                f"profiles.{profile.name}.kubernetes.headroom = {profile.kubernetes.headroom} expects"
+                " launcher.kubernetes.placeholder_image and placeholder_class; set both, or headroom to 0"
+            )
+        if cluster.node_arrives_s >= profile.ready_s:
+            wrong.append(
+                f"launcher.kubernetes.node_arrives_s = {cluster.node_arrives_s:g} s must be less than"
+                f" profiles.{profile.name}.ready_s = {profile.ready_s:g} s: a spawn that needs a new node would be given up"
+                " before that node is there, each time; raise the second, and what outlasts it, or lower the first"
+            )
+    if cluster.request_s >= timeouts.launch_lease_s:
+        wrong.append(
+            f"launcher.kubernetes.request_s = {cluster.request_s:g} s must be less than timeouts.launch_lease_s ="
+            f" {timeouts.launch_lease_s:g} s: another launches what is under way; raise the second or lower the first"
+        )
+    return wrong
 
 
 def broken_leases(operations: Operations, schedule: Schedule, timeouts: Timeouts) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from config.frozen import Frozen
+from config.kubernetes import Pod
 from config.quantity import cpu_millicores, memory_bytes
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -71,6 +72,7 @@ class Profile(Frozen):
     readiness: Probe = TcpProbe()
     activation: Call | None = None
     deactivation: Call | None = None
+    kubernetes: Pod | None = None  # only that launcher reads it, and needs it
 
     # How many, and for how long. These may change under workers that live.
     floor: int = Field(default=0, ge=0, le=100_000)
@@ -112,6 +114,11 @@ class Profile(Frozen):
         changed command is another: its old workers are never handed out again, they are reaped.
         """
         kind = self.model_dump(include=set(_IDENTITY), mode="json")
+        if self.kubernetes is None:
+            # Not there at all, so that the names of profiles that never heard of pods stay what they were.
+            del kind["kubernetes"]
+        else:
+            del kind["kubernetes"]["headroom"]  # how many, and not what
         digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.name}@{digest}"
 
@@ -120,4 +127,4 @@ class Profile(Frozen):
         return self.model_dump(mode="json")
 
 
-_IDENTITY = ("name", "command", "environment", "cpu", "memory", "readiness", "activation", "deactivation")
+_IDENTITY = ("name", "command", "environment", "cpu", "memory", "readiness", "activation", "deactivation", "kubernetes")

@@ -20,7 +20,8 @@ from pydantic_settings import (
 
 from config.by_file import ENGINES, SecretFileError, engine_url
 from config.frozen import Frozen, refuse_unknown_keys
-from config.ladder import broken_leases, broken_rungs
+from config.kubernetes import KubernetesLauncher
+from config.ladder import broken_leases, broken_pods, broken_rungs
 from config.locations import Locations
 from config.names import DEFAULT_ROUTES, OPERATION_QUEUES, node_queue
 from config.network import Network
@@ -122,7 +123,9 @@ class ProcessLauncher(Frozen):
 class Launcher(Frozen):
     """Where workers run."""
 
+    kind: Literal["process", "kubernetes"] = "process"
     process: ProcessLauncher = ProcessLauncher()
+    kubernetes: KubernetesLauncher = KubernetesLauncher()
 
 
 class Flower(Frozen):
@@ -244,6 +247,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         wrong = [rung for profile in self.profiles.values() for rung in broken_rungs(profile, self.timeouts)]
+        if self.launcher.kind == "kubernetes":
+            wrong += broken_pods(self.profiles.values(), self.launcher.kubernetes, self.timeouts)
         wrong += broken_leases(self.operations, self.schedule, self.timeouts)
         wrong += broken_queues(self.queues, self.routes)
         wrong += broken_entries(self.schedule, self.all_queues)

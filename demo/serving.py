@@ -68,15 +68,17 @@ class JsonServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, answer: Callable[[Request], tuple[int, dict[str, Any]]]) -> None:
-        """Listen on loopback and on nothing else.
+    def __init__(
+        self, port: int, answer: Callable[[Request], tuple[int, dict[str, Any]]], address: str = LOOPBACK
+    ) -> None:
+        """Listen at that address and at no other.
 
         Raises:
             OSError: the port is taken.
         """
         self.answer = answer
         self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        super().__init__((LOOPBACK, port), _Connection)
+        super().__init__((address, port), _Connection)
 
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: Any) -> None:  # noqa: ANN401 - socketserver's type
         """Serve in a thread, or hang up when all are taken."""

@@ -1,6 +1,7 @@
 """What both demo workers do alike: the routes, the counters, the word to whoever waits, the life from start to SIGTERM.
 
-Environment: STOKER_PORT, STOKER_WORKER_ID, STOKER_ACTIVATION_KEY, and NOTIFY_SOCKET where somebody listens.
+Environment: STOKER_PORT, STOKER_WORKER_ID, STOKER_ACTIVATION_KEY (in a pod, whose document many may read, its digest
+STOKER_ACTIVATION_KEY_SHA256), STOKER_ADDRESS where it is not loopback, and NOTIFY_SOCKET where somebody listens.
 STOKER_DEMO_READY_DELAY_S slows the start down on purpose.
 """
 
@@ -13,7 +14,7 @@ import sys
 import time
 
 from demo.gate import Gate, Refused
-from demo.serving import JsonServer, Request
+from demo.serving import LOOPBACK, JsonServer, Request
 
 TYPE_CHECKING = False  # typing itself would cost 5 ms
 if TYPE_CHECKING:
@@ -99,13 +100,14 @@ def run(prepare: Callable[[], Execute]) -> None:
     # The kernel's own default ends the process at once, in the middle of a query too; nothing here needs to be saved.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gate = Gate(_required("STOKER_ACTIVATION_KEY"))
+    gate = Gate(os.environ.get("STOKER_ACTIVATION_KEY", ""), os.environ.get("STOKER_ACTIVATION_KEY_SHA256", ""))
     port, worker_id = int(_required("STOKER_PORT")), int(_required("STOKER_WORKER_ID"))
     time.sleep(float(os.environ.get("STOKER_DEMO_READY_DELAY_S") or 0))
     execute = prepare()
     worker = Worker(gate, execute, worker_id)
     try:
-        server = JsonServer(port, worker.answer)
+        # A pod is told its own address; all others stay on loopback.
+        server = JsonServer(port, worker.answer, os.environ.get("STOKER_ADDRESS") or LOOPBACK)
     except OSError as error:
         sys.exit(f"port {port}: expected a free one, got {error.strerror}; stop what listens there")
     worker.ready_at_monotonic = time.monotonic()

@@ -65,6 +65,10 @@ class Context:
     @cached_property
     def launcher(self) -> Launcher:
         """Where workers run."""
+        if self.settings.launcher.kind == "kubernetes":
+            from tasks.launchers.kubernetes import KubernetesLauncher  # noqa: PLC0415 - its client, for who has a cluster
+
+            return KubernetesLauncher(self.settings.launcher.kubernetes, self.pool.tallies.api_request)
         logs = self.settings.locations.logs
         return ProcessLauncher(self.settings.launcher.process, logs, notify_socket=self.notify_socket)
 
@@ -106,6 +110,8 @@ class Context:
 
     def close(self) -> None:
         """Close what was opened. A later use opens it again."""
+        if "launcher" in self.__dict__:
+            self.__dict__.pop("launcher").close()
         if "pool" in self.__dict__:
             self.pool.tallies.flush()
         self.db.close()

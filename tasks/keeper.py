@@ -7,6 +7,7 @@ few seconds it looks at the rows again, so a keeper that starts after another wa
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +16,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
-from scheduler.core.states import WorkerState
+from scheduler.core.states import CLAIMED, WorkerState
 from scheduler.errors import Temporary
 from scheduler.store import launches
 from tasks import correlation, lifecycle
+from tasks.launchers.base import NO_PROFILE, LaunchError, Starting
 from tasks.launchers.notify import NotifyListener
-from tasks.launchers.probes import wait_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-    from config.profile import Profile
     from scheduler.store.launches import Launched
     from tasks.context import Context
+    from tasks.launchers.base import Exit
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -45,6 +46,9 @@ class Keeper:
         self._context = context
         self._watched: dict[int, asyncio.Task[None]] = {}
         self._draining: dict[int, asyncio.Event] = {}
+        self._protected: dict[int, bool] = {}
+        self._cordons: dict[str, bool] = {}
+        self._asides: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._notices = NotifyListener(context.notify_socket)
         self._closed = asyncio.Event()
@@ -77,21 +81,30 @@ class Keeper:
         with ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="stoker-keeper") as executor:
             self._loop.set_default_executor(executor)
             async with self._notices:
+                self._aside(self._follow_cordons())
                 while not self._closed.is_set():
                     try:
                         for known in await self._call(launches.all_launched, self._context.db):
                             self._see(known)
+                        await self._mark_cordons()
                     except Temporary as error:
                         log.warning("the keeper cannot see its rows; looks again", error=str(error))
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._closed.wait(), _LOOK_AGAIN_S)
-                for watch in self._watched.values():
-                    watch.cancel()
-                await asyncio.gather(*self._watched.values(), return_exceptions=True)
+                running = [*self._watched.values(), *self._asides]
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
 
     def _see(self, known: Launched) -> None:
         if not self._context.launcher.owns(known.handle):
             return
+        if known.state is WorkerState.SPAWNING:
+            self._protected[known.worker_id] = False  # nobody had it yet
+        elif known.state is not WorkerState.DRAINING and self._protected.get(known.worker_id) is not (
+            known.state in CLAIMED
+        ):
+            self._aside(self._protect(known))
         drain = self._draining.setdefault(known.worker_id, asyncio.Event())
         if known.state is WorkerState.DRAINING:
             drain.set()
@@ -100,9 +113,25 @@ class Keeper:
             self._watched[known.worker_id] = watch
             watch.add_done_callback(lambda done: self._forget(known.worker_id, done))
 
+    async def _protect(self, known: Launched) -> None:
+        """Have the platform move no worker that somebody uses. Off the path of claims: it may come a look too late."""
+        claimed = known.state in CLAIMED
+        self._protected[known.worker_id] = claimed
+        try:
+            await self._context.launcher.protect(known.handle, claimed=claimed)
+        except LaunchError as error:
+            log.warning("worker not protected; tried again", worker=known.worker_id, error=str(error))
+            self._protected.pop(known.worker_id, None)
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+
     def _forget(self, worker_id: int, done: asyncio.Task[None]) -> None:
         self._watched.pop(worker_id, None)
         self._draining.pop(worker_id, None)
+        self._protected.pop(worker_id, None)
         if not done.cancelled() and (error := done.exception()) is not None:
             # The row still stands, so the next look starts over.
             log.warning("watch broke off; starts over", worker=worker_id, error=repr(error))
@@ -123,37 +152,52 @@ class Keeper:
                 grace_s = kind.stop_grace_s if kind else 0.0
                 await launcher.stop(known.handle, self._context.pool_id, known.worker_id, grace_s)
                 await gone
-            code = gone.result()
-            await self._call(
-                lifecycle.ended, self._context, known, f"exited with {code}" if code is not None else "exited"
-            )
+            end = gone.result()
+            await self._call(lifecycle.ended, self._context, known, str(end), end.outcome)
         finally:
             gone.cancel()
             asked.cancel()
 
-    async def _become_ready(self, known: Launched, gone: asyncio.Future[Any], asked: asyncio.Future[Any]) -> None:
+    async def _become_ready(self, known: Launched, gone: asyncio.Future[Exit], asked: asyncio.Future[Any]) -> None:
         """Wait for readiness, the end, a drain or the end of the budget, whichever comes first."""
         kind = self._context.settings.profile(known.profile)
+        give_up = functools.partial(self._call, lifecycle.give_up, self._context, known.worker_id, gone=False)
         if kind is None:
-            await self._call(lifecycle.give_up, self._context, known.worker_id, "profile_not_in_settings", gone=False)
+            await give_up(NO_PROFILE.name, outcome=NO_PROFILE)
             return
+        starting = Starting(known.worker_id, kind, known.handle, known.endpoint)
+        within_s = min(max(0.0, kind.spawn_budget_s - known.age_s), kind.ready_s)
         with self._notices.expect(known.worker_id) as nudge:
-            probing = asyncio.ensure_future(self._probe(kind, known, nudge))
-            left_s = max(0.0, kind.spawn_budget_s - known.age_s)
-            done, _ = await asyncio.wait(
-                {probing, gone, asked}, timeout=min(left_s, kind.ready_s), return_when=asyncio.FIRST_COMPLETED
-            )
-            probing.cancel()
-        if probing in done:
-            probing.result()
-            await self._call(lifecycle.became_ready, self._context, known, kind)
-        elif not done:
-            reason = f"not ready within {min(left_s, kind.ready_s):.0f} s"
-            await self._call(lifecycle.give_up, self._context, known.worker_id, reason, gone=False)
+            ready = asyncio.ensure_future(self._context.launcher.wait_ready(starting, nudge, within_s))
+            try:
+                waits: set[asyncio.Future[Any]] = {ready, gone, asked}
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ready.cancel()
+        if not ready.done():
+            return
+        try:
+            place = ready.result()
+        except LaunchError as error:
+            await give_up(f"{error.outcome.name}: {error}", outcome=error.outcome)
+        else:
+            closed = place is not None and self._cordons.get(place.node or "", False)
+            await self._call(lifecycle.became_ready, self._context, known, kind, place, unschedulable=closed)
 
-    async def _probe(self, kind: Profile, known: Launched, nudge: asyncio.Event) -> None:
-        environment = {**kind.environment, "STOKER_WORKER_ID": str(known.worker_id)}
-        await wait_ready(kind.readiness, known.endpoint, environment, kind.connect_s, nudge)
+    async def _follow_cordons(self) -> None:
+        """Offer no worker of a node that the platform has closed, from the moment it says so."""
+        while True:
+            # Before the database knows: a worker that becomes ready in between brings the mark along.
+            self._cordons = await self._context.launcher.wait_cordons(self._cordons)
+            await self._mark_cordons()
+
+    async def _mark_cordons(self) -> None:
+        if not self._cordons:
+            return
+        try:
+            await self._call(lifecycle.cordons_changed, self._context, self._cordons)
+        except Temporary as error:
+            log.warning("cordons not recorded; the next look does it", error=str(error))
 
     async def _call(self, work: Callable[..., T], *args: Any, **options: Any) -> T:  # noqa: ANN401 - passes them on
         return await asyncio.to_thread(work, *args, **options)

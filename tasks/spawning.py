@@ -12,7 +12,7 @@ from scheduler.core.states import WorkerState
 from scheduler.store import launches
 from tasks import correlation, lifecycle
 from tasks.keeper import running_keeper
-from tasks.launchers.base import LaunchError, LaunchSpec
+from tasks.launchers.base import NO_PROFILE, LaunchError, LaunchSpec, LaunchUnknown
 
 if TYPE_CHECKING:
     from scheduler.store.launches import LaunchOrder
@@ -34,15 +34,19 @@ def _launch(context: Context, order: LaunchOrder) -> None:
     settings, db, launcher, worker_id = context.settings, context.db, context.launcher, order.worker_id
     kind = settings.profile(order.profile)
     if kind is None:
-        lifecycle.give_up(context, worker_id, "profile_not_in_settings", gone=True)
+        lifecycle.give_up(context, worker_id, NO_PROFILE.name, gone=True, outcome=NO_PROFILE)
         return
     try:
         # Only a second attempt can find something: the first one's answer was lost, its worker may well run.
         place = launcher.find(context.pool_id, worker_id) if order.attempt > 1 else None
         place = place or launcher.launch(LaunchSpec(worker_id, context.pool_id, kind, order.activation_key))
+    except LaunchUnknown as error:
+        # It may be there. When this launch's lease is over the sweep publishes the slot again, and the next one finds it.
+        log.warning("no answer to a launch", worker=worker_id, profile=order.profile, error=str(error))
+        return
     except LaunchError as error:
         log.warning("launch failed", worker=worker_id, profile=order.profile, error=str(error))
-        lifecycle.give_up(context, worker_id, f"launch_failed: {error}", gone=True)
+        lifecycle.give_up(context, worker_id, f"{error.outcome.name}: {error}", gone=True, outcome=error.outcome)
         return
     if not launches.placed(db, order, place.handle, place.endpoint, place.node):
         known = launches.look_up(db, worker_id)

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 CLAIMS: Final = "stoker_claims"
 CLAIM_SECONDS: Final = "stoker_claim_seconds"
+API_REQUESTS: Final = "stoker_kubernetes_requests"
+API_WAITS: Final = "stoker_kubernetes_limit_wait_seconds"
 CLAIM_EDGES_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 _PERIOD_S: Final = 1.0
@@ -52,6 +54,11 @@ class Tallies:
         of_reason = (("outcome", outcome), ("profile", profile), ("reason", reason))
         way = reason if outcome == "held" else outcome
         self._add([((CLAIMS, of_reason, None), 0.0), ((CLAIM_SECONDS, (("outcome", way),), edge), took_s)])
+
+    def api_request(self, verb: str, status: str, waited_s: float) -> None:
+        """A request to a cluster's API server was answered so, after it had waited for this client's own limits."""
+        labels = (("code", status), ("verb", verb))
+        self._add([((API_REQUESTS, labels, None), 0.0), ((API_WAITS, (("verb", verb),), None), waited_s)])
 
     def flush(self) -> bool:
         """Carry what was counted into SQL now; whether nothing is left. What the database does not take is kept."""

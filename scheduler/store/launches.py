@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from scheduler.core.backoff import SpawnRecord, after_failure
+from scheduler.core.backoff import Pace, SpawnRecord, after_failure
 from scheduler.core.states import WorkerState
+from scheduler.store import tallies
+from scheduler.store.tallies import Tally
 from scheduler.store.tickets import Grant
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from scheduler.store.database import Connection, Database
 
+SPAWN_FAILURES: Final = "stoker_spawn_failures"
 _RACES: Final = 5
 
 
@@ -28,7 +31,7 @@ class Launched:
     profile: str
     state: WorkerState
     handle: dict[str, Any]
-    endpoint: str
+    endpoint: str | None  # some launchers learn it only when the worker is ready
     age_s: float  # since its launch
     correlation_id: str | None
     activation_key: str = field(repr=False)
@@ -80,14 +83,14 @@ def take_order(db: Database, worker_id: int, attempt: int, launch_lease: timedel
     )
 
 
-def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint: str, node: str) -> bool:
+def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint: str | None, node: str | None) -> bool:
     """Record where the worker came to be; its node is first seen now if it is new. False: the order was overtaken."""
 
     def work(connection: Connection) -> bool:
         # The empty update locks a node that was there, so that it is not pruned between here and the row that uses it.
         connection.execute(
-            "insert into nodes (name) select %(node)s from workers where id = %(worker)s and state = 'spawning'"
-            " and handle is null and launch_attempts = %(attempt)s"
+            "insert into nodes (name) select %(node)s from workers where %(node)s::text is not null and id = %(worker)s"
+            " and state = 'spawning' and handle is null and launch_attempts = %(attempt)s"
             " on conflict (name) do update set name = excluded.name",
             {"node": node, "worker": order.worker_id, "attempt": order.attempt},
         )
@@ -123,6 +126,28 @@ def placed(db: Database, order: LaunchOrder, handle: Mapping[str, Any], endpoint
     return db.transaction(work)
 
 
+def located(
+    db: Database, worker_id: int, handle: Mapping[str, Any], endpoint: str, node: str, *, unschedulable: bool
+) -> None:
+    """Record where a worker is whose launch could not tell; a node that is new is first seen now, as the platform marks it."""
+
+    def work(connection: Connection) -> None:
+        found = {"worker": worker_id, "handle": json.dumps(dict(handle)), "endpoint": endpoint, "node": node}
+        connection.execute(
+            "insert into nodes (name, unschedulable) select %(node)s, %(mark)s from workers where id = %(worker)s"
+            " and state = 'spawning' and handle = %(handle)s::jsonb"
+            " on conflict (name) do update set name = excluded.name",
+            {**found, "mark": unschedulable},
+        )
+        connection.execute(
+            "update workers set endpoint = %(endpoint)s, node = %(node)s where id = %(worker)s and state = 'spawning'"
+            " and handle = %(handle)s::jsonb",
+            found,
+        )
+
+    db.transaction(work)
+
+
 def ready(db: Database, worker_id: int, grant_lease: timedelta) -> tuple[WorkerState | None, Grant | None]:
     """The worker answers: it parks as idle or goes to whoever waits. (None, None): it was not spawning any more."""
     row = db.row("select * from worker_ready(%(worker)s, %(lease)s)", worker=worker_id, lease=grant_lease)
@@ -133,15 +158,23 @@ def ready(db: Database, worker_id: int, grant_lease: timedelta) -> tuple[WorkerS
 
 
 def failed(
-    db: Database, worker_id: int, reason: str, *, gone: bool, first: timedelta, longest: timedelta
+    db: Database,
+    worker_id: int,
+    reason: str,
+    *,
+    gone: bool,
+    first: timedelta,
+    longest: timedelta,
+    outcome: str = "launch_failed",
+    pace: Pace = Pace.GROWING,
 ) -> WorkerState | None:
     """A spawn came to nothing: its slot ends, and its profile alone backs off. None: it was not spawning any more."""
 
     def work(connection: Connection) -> WorkerState | None:
         after = WorkerState.LOST if gone else WorkerState.DRAINING
         record = connection.execute(
-            "select p.name, p.failures, p.backoff_until, w.created_at, w.epoch, now() as now from workers w"
-            " join profiles p on p.name = w.profile where w.id = %(worker)s for update of p",
+            "select p.name, p.family, p.failures, p.backoff_until, w.created_at, w.epoch, w.correlation_id, now() as now"
+            " from workers w join profiles p on p.name = w.profile where w.id = %(worker)s for update of p",
             {"worker": worker_id},
         ).fetchone()
         if record is None:
@@ -159,11 +192,28 @@ def failed(
             now,
             first=first,
             longest=longest,
+            pace=pace,
         )
         connection.execute(
             "update profiles set failures = %(failures)s, backoff_until = %(until)s where name = %(name)s",
             {"failures": then.failures, "until": then.until, "name": record["name"]},
         )
+        connection.execute(
+            "insert into events (kind, profile, worker_id, correlation_id, detail)"
+            " values ('spawn.failed', %(profile)s, %(worker)s, %(correlation)s,"
+            " jsonb_build_object('outcome', %(outcome)s::text, 'reason', %(reason)s::text,"
+            " 'backoff_until', %(until)s::timestamptz))",
+            {
+                "profile": record["name"],
+                "worker": worker_id,
+                "correlation": record["correlation_id"],
+                "outcome": outcome,
+                "reason": reason,
+                "until": then.until,
+            },
+        )
+        labels = {"outcome": outcome, "profile": record["family"]}
+        tallies.add_within(connection, [Tally(SPAWN_FAILURES, labels, None, 1)])
         return after
 
     return db.transaction(work)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from scheduler.core.reap import IdleWorker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime, timedelta
 
     from scheduler.store.database import Connection, Database
@@ -102,9 +103,30 @@ def cordon(db: Database, node: str, *, cordoned: bool) -> bool:
             {"node": node, "cordoned": cordoned},
         ).fetchone()
         connection.execute(
-            "update workers set cordoned = %(cordoned)s where node = %(node)s and ended_at is null",
-            {"node": node, "cordoned": cordoned},
+            "update workers w set cordoned = n.cordoned or n.unschedulable from nodes n"
+            " where n.name = %(node)s and w.node = n.name and w.ended_at is null",
+            {"node": node},
         )
         return found is not None
+
+    return db.transaction(work)
+
+
+def follow_platform(db: Database, marks: Mapping[str, bool]) -> dict[str, bool]:
+    """Close and open nodes as the platform does; those that changed. What an operator closed here stays closed."""
+
+    def work(connection: Connection) -> dict[str, bool]:
+        changed = connection.execute(
+            "update nodes n set unschedulable = m.mark from unnest(%(names)s::text[], %(marks)s::boolean[]) m (name, mark)"
+            " where n.name = m.name and n.unschedulable <> m.mark returning n.name, n.unschedulable",
+            {"names": list(marks), "marks": list(marks.values())},
+        ).fetchall()
+        if changed:
+            connection.execute(
+                "update workers w set cordoned = n.cordoned or n.unschedulable from nodes n"
+                " where n.name = any(%(names)s) and w.node = n.name and w.ended_at is null",
+                {"names": [row["name"] for row in changed]},
+            )
+        return {row["name"]: row["unschedulable"] for row in changed}
 
     return db.transaction(work)

@@ -33,7 +33,8 @@ where (ended_at is null or %(ended)s) and (%(state)s::text is null or state = %(
 order by id desc limit %(most)s
 """
 _NODES = """
-select n.name, n.first_seen, n.cordoned, count(w.id)::int as workers, count(w.id) filter (where w.state = 'idle')::int as idle
+select n.name, n.first_seen, n.cordoned or n.unschedulable as cordoned, count(w.id)::int as workers,
+       count(w.id) filter (where w.state = 'idle')::int as idle
 from nodes n left join workers w on w.node = n.name and w.ended_at is null group by n.name order by n.first_seen
 """
 

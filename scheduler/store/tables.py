@@ -102,7 +102,9 @@ nodes = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("first_seen", Time, nullable=False, server_default=NOW),
+    # Two who may close a node, neither of whom opens what the other closed: an operator here, and the platform.
     Column("cordoned", Boolean, nullable=False, server_default=text("false")),
+    Column("unschedulable", Boolean, nullable=False, server_default=text("false")),
 )
 
 # The classes of work: what the settings say, and what operators have said since. sql/80_queues.sql guards their sum.

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from scheduler.store.database import Database
+    from scheduler.store.database import Connection, Database
 
 
 class Tally(NamedTuple):
@@ -28,7 +28,12 @@ def add(db: Database, seen: Collection[Tally]) -> None:
     Raises:
         Temporary: the database did not answer; whether it has added them is not known, but most likely not.
     """
-    db.rows("select tally(%(rows)s)", rows=Jsonb([one._asdict() for one in seen]))
+    db.transaction(lambda connection: add_within(connection, seen))
+
+
+def add_within(connection: Connection, seen: Collection[Tally]) -> None:
+    """Add to what there is, if all else of the transaction comes to be."""
+    connection.execute("select tally(%(rows)s)", {"rows": Jsonb([one._asdict() for one in seen])})
 
 
 def count_ended(db: Database, at_most: int) -> int:

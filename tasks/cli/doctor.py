@@ -21,7 +21,7 @@ from scheduler.store import beat, queues, revision, schedule
 from scheduler.store.database import Database
 from scheduler.store.migrate import sqlalchemy_url
 from scheduler.store.schema import metadata
-from tasks.cli import network_checks, schedule_checks, schedule_views
+from tasks.cli import kubernetes_checks, network_checks, schedule_checks, schedule_views
 from tasks.cli.check import Check
 from tasks.engines import check_postgres, check_redis
 
@@ -57,6 +57,7 @@ def examine() -> Iterator[Check]:
     yield _queues(settings)
     yield network_checks.leases(settings)
     yield from network_checks.networks(settings.network)
+    yield from kubernetes_checks.cluster(settings)
     yield _attempt("postgresql", lambda: _postgres(settings), "start it with `stoker up`, or mend STOKER_DATABASE_URL")
     yield _attempt("schema", lambda: _schema(settings), "run `stoker migrate`")
     yield _attempt("redis", lambda: _redis(settings), "start it with `stoker up`, or mend STOKER_REDIS_URL")
@@ -74,14 +75,15 @@ def _profiles(settings: Settings) -> Iterator[Check]:
         parts_s = profile.ready_s + profile.connect_s + profile.activate_s
         ladder = f"{parts_s:g} < {profile.spawn_budget_s:g} < {settings.timeouts.stuck_spawning_s:g} s"
         yield Check(f"deadlines of {profile.name}", not wrong, "; ".join(wrong) or ladder, "raise the outer one")
-        program = python_command(profile.command)[0]
-        found = shutil.which(program)
-        yield Check(
-            f"command of {profile.name}",
-            found is not None,
-            found or f"{program} not found",
-            "install it, or mend the command",
-        )
+        if settings.launcher.kind == "process":
+            program = python_command(profile.command)[0]
+            found = shutil.which(program)
+            yield Check(
+                f"command of {profile.name}",
+                found is not None,
+                found or f"{program} not found",
+                "install it, or mend the command",
+            )
         if profile.max_workers == 0:
             yield Check(
                 f"cap of {profile.name}", ok=True, found="max_workers 0: unbounded, what it runs on is the ceiling"

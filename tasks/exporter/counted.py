@@ -11,7 +11,9 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from scheduler.core.misses import MissReason
 from scheduler.core.operations import ENDED, RunState
 from scheduler.store import tallies
-from tasks.tallying import CLAIM_EDGES_S, CLAIM_SECONDS, CLAIMS
+from scheduler.store.launches import SPAWN_FAILURES
+from tasks.launchers.base import EXITED, LAUNCH_FAILED, NOT_READY
+from tasks.tallying import API_REQUESTS, API_WAITS, CLAIM_EDGES_S, CLAIM_SECONDS, CLAIMS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 WHERE: Final = ("on_submit", "at_worker", "in_operation", "equal_operation")
 _ORIGINS: Final = ("hot_idle", "warm", "waited")
+_SPAWNS_FAIL_BY: Final = (NOT_READY.name, EXITED.name, LAUNCH_FAILED.name)
 _RUNS: Final = tuple(str(state) for state in RunState if state is not RunState.RUNNING)
 # What ended since the last scrape; the rest of more is for the next.
 _AT_ONCE: Final = 20_000
@@ -36,6 +39,7 @@ class _Counter:
     says: str
     labels: tuple[str, ...]
     expected: Collection[tuple[str, ...]]
+    sums: bool = False  # what was counted has a size, and that is added up
 
 
 class Counted:
@@ -49,6 +53,25 @@ class Counted:
                 "Claims that ended so: by which way they were held, or why they were not.",
                 ("profile", "outcome", "reason"),
                 [(profile, *one) for profile, one in product(profiles, why)],
+            ),
+            _Counter(
+                SPAWN_FAILURES,
+                "Spawns that came to nothing, by why.",
+                ("profile", "outcome"),
+                list(product(profiles, _SPAWNS_FAIL_BY)),
+            ),
+            _Counter(
+                API_REQUESTS,
+                "Requests to a cluster's API server, by their answer's status.",
+                ("verb", "code"),
+                [("POST", "201"), ("DELETE", "200")],
+            ),
+            _Counter(
+                API_WAITS,
+                "How long those waited for this deployment's own limits.",
+                ("verb",),
+                [("POST",), ("DELETE",)],
+                sums=True,
             ),
             _Counter("stoker_step_requests", "Times a step was asked for.", ("step",), [(step,) for step in steps]),
             _Counter(
@@ -89,7 +112,7 @@ class Counted:
         for counter in self._counters:
             metric = CounterMetricFamily(counter.name, counter.says, labels=counter.labels)
             seen = {  # a label that an earlier version did not write is empty, as Prometheus has it
-                tuple(one.labels.get(label, "") for label in counter.labels): one.many
+                tuple(one.labels.get(label, "") for label in counter.labels): one.total if counter.sums else one.many
                 for one in found
                 if one.metric == counter.name
             }

@@ -17,6 +17,8 @@ from config.settings import python_command
 from tasks import processes
 from tasks.launchers import children, control, marks
 from tasks.launchers.base import (
+    NOT_READY,
+    Exit,
     ForeignHandle,
     Handle,
     LaunchError,
@@ -25,12 +27,16 @@ from tasks.launchers.base import (
     LaunchTemporary,
     Placement,
     Running,
+    Starting,
 )
 from tasks.launchers.environment import shareable
 from tasks.launchers.ports import LOOPBACK, Ports
+from tasks.launchers.probes import wait_ready
 from tasks.processes import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from config.profile import Profile
     from config.settings import ProcessLauncher as ProcessSettings
 
@@ -57,6 +63,9 @@ class ProcessLauncher:
         self._notify_socket = notify_socket
         self._host = platform.node()
         self._ports = Ports(config.first_port, config.ports)
+
+    def close(self) -> None:
+        """Nothing runs for it."""
 
     def capacity(self, profile: Profile) -> int:
         """Workers of the profile that fit into this machine's memory and the port range.
@@ -95,6 +104,10 @@ class ProcessLauncher:
             for seen in marks.workers(pool_id)
         ]
 
+    def keep_room(self, pool_id: str, profiles: Iterable[Profile]) -> int:  # noqa: ARG002 - of none
+        """This machine is here already."""
+        return 0
+
     def alive(self, handle: Handle) -> bool:
         """Whether exactly this process runs: its pid, start time, boot and pid namespace."""
         return processes.alive(self._identity(handle))
@@ -103,7 +116,20 @@ class ProcessLauncher:
         """Whether the handle was made on a machine of this name."""
         return handle.get("host") == self._host
 
-    async def wait_exit(self, handle: Handle) -> int | None:
+    async def wait_ready(self, starting: Starting, nudge: asyncio.Event, within_s: float) -> None:
+        """Probe the worker until it answers."""
+        kind = starting.profile
+        assert starting.endpoint is not None, "every launch of this launcher tells it"
+        environment = {**kind.environment, marks.WORKER: str(starting.worker_id)}
+        try:
+            async with asyncio.timeout(within_s):
+                await wait_ready(kind.readiness, starting.endpoint, environment, kind.connect_s, nudge)
+        except TimeoutError as late:
+            what = f"worker {starting.worker_id} of profile {kind.name}"
+            expected, remedy = f"an answer at {starting.endpoint}", "read its log, or raise the profile's ready_s"
+            raise LaunchTemporary(what, expected, f"not ready within {within_s:.0f} s", remedy, NOT_READY) from late
+
+    async def wait_exit(self, handle: Handle) -> Exit:
         """Return when the process is gone; its exit code if it was this process's child (negative: the signal)."""
         identity = self._identity(handle)
         # Held over the wait: whoever reaps first, the code stays readable here.
@@ -112,7 +138,15 @@ class ProcessLauncher:
         # Not poll: while another thread polls the same child, that answers None for an end it could tell.
         code = await asyncio.to_thread(child.wait) if child else None
         children.reap()
-        return code
+        return Exit(code)
+
+    async def protect(self, handle: Handle, *, claimed: bool) -> None:
+        """Nobody moves processes."""
+
+    async def wait_cordons(self, known: Mapping[str, bool]) -> dict[str, bool]:  # noqa: ARG002 - never news
+        """This machine is cordoned by operators, in Stoker's own record."""
+        await asyncio.Event().wait()
+        return {}
 
     async def stop(self, handle: Handle, pool_id: str, worker_id: int, grace_s: float) -> None:
         """SIGTERM, `grace_s` seconds, SIGKILL; then SIGKILL to every process that carries the worker's mark."""

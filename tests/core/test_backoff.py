@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.backoff import SpawnRecord, after_failure
+from scheduler.core.backoff import Pace, SpawnRecord, after_failure
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FIRST, LONGEST = timedelta(seconds=2), timedelta(seconds=300)
@@ -20,6 +20,16 @@ def fail(record: SpawnRecord, created: datetime, now: datetime) -> SpawnRecord:
 
 def test_the_first_failure_waits_the_first_wait() -> None:
     assert fail(SpawnRecord(), NOW, NOW) == SpawnRecord(1, NOW + FIRST)
+
+
+def test_what_is_nobodys_fault_holds_nothing_up() -> None:
+    record = SpawnRecord(3, NOW)
+    assert after_failure(record, NOW, NOW, first=FIRST, longest=LONGEST, pace=Pace.NONE) is record
+
+
+def test_what_only_a_person_can_mend_is_tried_as_seldom_as_it_gets() -> None:
+    then = after_failure(SpawnRecord(), NOW, NOW, first=FIRST, longest=LONGEST, pace=Pace.LONGEST)
+    assert then == SpawnRecord(1, NOW + LONGEST)
 
 
 def test_a_generation_that_fails_together_is_one_piece_of_news() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from config.profile import TcpProbe
-from tasks.launchers.base import ForeignHandle, Launcher, LaunchSpec, Placement
+from tasks.launchers.base import ForeignHandle, Launcher, LaunchSpec, Placement, Starting
 from tasks.launchers.probes import wait_ready
 
 if TYPE_CHECKING:
@@ -47,9 +47,11 @@ class LauncherCase:
         return placement
 
     def listening(self, worker_id: int, *, profile: Profile | None = None) -> Placement:
-        placement = self.launch(worker_id, profile=profile)
-        until_listening(placement)
-        return placement
+        return self.ready(self.launch(worker_id, profile=profile), worker_id, profile=profile)
+
+    def ready(self, placement: Placement, worker_id: int, *, profile: Profile | None = None) -> Placement:
+        starting = Starting(worker_id, profile or self.polite, placement.handle, placement.endpoint)
+        return asyncio.run(self.launcher.wait_ready(starting, asyncio.Event(), READY_S)) or placement
 
     def stop(self, placement: Placement, worker_id: int, grace_s: float = EXIT_S) -> None:
         asyncio.run(self.launcher.stop(placement.handle, self.pool_id, worker_id, grace_s))
@@ -66,6 +68,7 @@ class LauncherCase:
 def until_listening(placement: Placement) -> None:
     async def wait() -> None:
         async with asyncio.timeout(READY_S):
+            assert placement.endpoint
             await wait_ready(TcpProbe(period_s=0.02), placement.endpoint, {}, 1.0, asyncio.Event())
 
     asyncio.run(wait())
@@ -80,9 +83,11 @@ class LauncherConformance:
 
     def test_launch_says_where_the_worker_is(self, case: LauncherCase) -> None:
         placement = case.launch(1)
+        assert json.loads(json.dumps(placement.handle)) == placement.handle
+        placement = case.ready(placement, 1)
+        assert placement.endpoint
         assert placement.endpoint.startswith("http://")
         assert placement.node
-        assert json.loads(json.dumps(placement.handle)) == placement.handle
         until_listening(placement)
 
     def test_a_launched_worker_is_alive_owned_and_listed(self, case: LauncherCase) -> None:
@@ -101,7 +106,9 @@ class LauncherConformance:
     def test_a_launch_whose_answer_was_lost_is_found_at_once(self, case: LauncherCase) -> None:
         for worker_id in range(40, 40 + FAST_WORKERS):
             placement = case.launch(worker_id)
-            assert case.launcher.find(case.pool_id, worker_id) == placement
+            found = case.launcher.find(case.pool_id, worker_id)
+            assert found
+            assert found.handle == placement.handle
 
     def test_find_knows_no_worker_that_was_never_launched(self, case: LauncherCase) -> None:
         case.launch(5)
@@ -112,7 +119,9 @@ class LauncherConformance:
         placement = case.listening(7)
         successor = case.relaunch()
         assert successor.alive(placement.handle)
-        assert successor.find(case.pool_id, 7) == placement
+        found = successor.find(case.pool_id, 7)
+        assert found
+        assert found.handle == placement.handle
         asyncio.run(successor.stop(placement.handle, case.pool_id, 7, EXIT_S))
         assert not case.launcher.alive(placement.handle)
 
@@ -125,8 +134,9 @@ class LauncherConformance:
     def test_many_threads_launch_at_once(self, case: LauncherCase) -> None:
         with ThreadPoolExecutor(FAST_WORKERS) as threads:
             placements = list(threads.map(case.launch, range(10, 10 + FAST_WORKERS)))
-        assert len({placement.endpoint for placement in placements}) == FAST_WORKERS
         assert len(case.launcher.list(case.pool_id)) == FAST_WORKERS
+        ready = [case.ready(placement, 10 + n) for n, placement in enumerate(placements)]
+        assert len({placement.endpoint for placement in ready}) == FAST_WORKERS
 
     def test_wait_exit_returns_once_the_worker_is_stopped(self, case: LauncherCase) -> None:
         placement = case.listening(30)

@@ -20,7 +20,7 @@ from config.profile import Profile
 from config.settings import ProcessLauncher as ProcessSettings
 from tasks import processes
 from tasks.launchers import children, control, marks
-from tasks.launchers.base import LaunchPermanent, LaunchSpec, LaunchTemporary
+from tasks.launchers.base import Exit, LaunchPermanent, LaunchSpec, LaunchTemporary
 from tasks.launchers.environment import shareable
 from tasks.launchers.ports import Ports
 from tasks.launchers.process import ProcessLauncher
@@ -130,11 +130,11 @@ def test_a_zombie_is_dead() -> None:
 
 
 def test_the_exit_code_of_a_child_is_known(case: LauncherCase) -> None:
-    assert asyncio.run(case.launcher.wait_exit(case.launch(1, profile=FAIL).handle)) == 3
+    assert asyncio.run(case.launcher.wait_exit(case.launch(1, profile=FAIL).handle)).code == 3
     placement = case.listening(2)
     case.stop(placement, 2)
     # Reaped before anybody asked.
-    assert asyncio.run(case.launcher.wait_exit(placement.handle)) == -signal.SIGTERM
+    assert asyncio.run(case.launcher.wait_exit(placement.handle)).code == -signal.SIGTERM
 
 
 def test_two_waiters_both_learn_of_the_exit(case: LauncherCase) -> None:
@@ -143,12 +143,12 @@ def test_two_waiters_both_learn_of_the_exit(case: LauncherCase) -> None:
     async def kill() -> None:
         os.kill(int(placement.handle["pid"]), signal.SIGKILL)
 
-    async def wait_twice() -> list[int | None]:
+    async def wait_twice() -> list[Exit]:
         waits = (case.launcher.wait_exit(placement.handle) for _ in range(2))
         first, second, _ = await asyncio.gather(*waits, kill())  # started in this order
         return [first, second]
 
-    assert asyncio.run(wait_twice()) == [-signal.SIGKILL, -signal.SIGKILL]
+    assert asyncio.run(wait_twice()) == [Exit(-signal.SIGKILL)] * 2
 
 
 def test_a_worker_survives_whoever_started_it(
@@ -181,7 +181,7 @@ signal.pause()
         waiting = asyncio.create_task(case.launcher.wait_exit(handle))
         await case.launcher.stop(handle, case.pool_id, 77, EXIT_S)
         async with asyncio.timeout(EXIT_S):
-            assert await waiting is None  # not our child: its code went to whoever adopted it
+            assert (await waiting).code is None  # not our child: its code went to whoever adopted it
 
     asyncio.run(stop_while_waiting())
     assert not case.launcher.alive(handle)
@@ -252,7 +252,7 @@ def test_the_worker_sees_its_own_facts_and_no_secret_of_ours(
     show = python("import os,json,sys;print(json.dumps([sys.argv,dict(os.environ)]))")
     show = show.model_copy(update={"command": (*show.command, "{port}", "{worker}"), "environment": {"OWN": "set"}})
     placement = case.launch(5, profile=show)
-    assert asyncio.run(case.launcher.wait_exit(placement.handle)) == 0
+    assert asyncio.run(case.launcher.wait_exit(placement.handle)).code == 0
     argv, environment = json.loads(log_of(case, 5))
     port = placement.endpoint.rpartition(":")[2]
     assert argv[1:] == [port, "5"]

@@ -189,6 +189,8 @@ def started(
     with ExitStack() as down:
         down.callback(app.close)
         down.callback(context.db.close)
+        down.callback(context.pool.tallies.flush)
+        down.callback(context.launcher.close)
         down.callback(context.operations.close)
         with stack:
             stack.wait_ready(READY_S)

@@ -12,7 +12,7 @@ begin
     perform from nodes n join workers w on w.node = n.name where w.id = p_worker for share of n;
     update workers w set state = 'idle', state_since = clock_timestamp(), ready_at = clock_timestamp(),
             node_first_seen = (select n.first_seen from nodes n where n.name = w.node),
-            cordoned = coalesce((select n.cordoned from nodes n where n.name = w.node), false)
+            cordoned = coalesce((select n.cordoned or n.unschedulable from nodes n where n.name = w.node), false)
         where w.id = p_worker and w.state = 'spawning' and w.endpoint is not null
         returning w.* into ready;
     if not found then return; end if;

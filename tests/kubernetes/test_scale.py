@@ -1,0 +1,123 @@
+"""The cold ramp on a cluster whose nodes hold three pods and take their time: the provisioner is the limit, not the pool.
+
+STOKER_TEST_NODE_S sets how long a node takes, in seconds; a real one takes 120.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from scheduler.store import history
+from tasks.pool import Held
+from tests.support import profiles
+from tests.support.control_plane import ControlPlane
+from tests.support.deployment import Deployment, deployed
+from tests.support.eventually import eventually
+from tests.support.kubelet import Kubelet
+from tests.support.pods import IMAGE
+from tests.support.servers import Servers
+
+RecordProperty = Callable[[str, object], None]
+
+FLOOR, TENANTS, PODS_PER_NODE = 5, 30, 3
+NODE_S = float(os.environ.get("STOKER_TEST_NODE_S") or 4.0)
+# From a node that is there to a worker that answers: its scheduler, its agent, a Python process, on a busy machine.
+BEYOND_S = 25.0
+PATIENCE_S = 90.0 + 2 * NODE_S
+ROLES = ("spawn", "control", "user", "beat")
+
+
+@contextmanager
+def ramping(plane: ControlPlane, servers: Servers) -> Iterator[tuple[Deployment, Kubelet]]:
+    name = f"scale-{uuid.uuid4().hex[:6]}"
+    namespace = plane.namespace(name)
+    with Kubelet(plane.kubeconfig, nodes=2, pods=PODS_PER_NODE, prefix=name, autoscale_s=NODE_S).running() as nodes:
+        times = {"ready_s": NODE_S + 60, "spawn_budget_s": NODE_S + 70}
+        pod = {"image": IMAGE, **nodes.placing}
+        cluster = {
+            "namespace": namespace,
+            "kubeconfig": str(plane.kubeconfig),
+            "node_arrives_s": NODE_S,
+            "request_s": 2.0,
+        }
+        document = {
+            "profiles": {"ramp": profiles.echo(floor=FLOOR, cpu="10m", kubernetes=pod, **times)},
+            "launcher": {"kind": "kubernetes", "kubernetes": cluster},
+        }
+        with deployed(servers, document) as deployment:
+            deployment.until_idle("ramp", FLOOR, within_s=PATIENCE_S)
+            yield deployment, nodes
+
+
+@contextmanager
+def burst(deployment: Deployment) -> Iterator[list[Future[Held]]]:
+    def ask(number: int) -> Held:
+        claim = deployment.context.pool.claim(f"ramp-{number}", "ramp", wait_s=PATIENCE_S)
+        assert isinstance(claim, Held), claim
+        return claim
+
+    with ThreadPoolExecutor(TENANTS) as tenants:
+        yield [tenants.submit(ask, number) for number in range(TENANTS)]
+
+
+def check(deployment: Deployment, claims: list[Held]) -> None:
+    assert len({claim.worker_id for claim in claims}) == TENANTS
+    assert deployment.count("ramp") == FLOOR + TENANTS, "no slot was made twice"
+    assert not history.double_claims(deployment.db)
+    assert not history.cross_tenant(deployment.db)
+
+
+@pytest.mark.timeout(300 + 4 * NODE_S)
+def test_30_tenants_have_their_slots_in_one_tick_and_their_pods_a_nodes_time_later(
+    plane: ControlPlane, servers: Servers, record_property: RecordProperty
+) -> None:
+    with ramping(plane, servers) as (deployment, nodes):
+        began = deployment.now()
+        with burst(deployment) as asked:
+            claims = [one.result() for one in asked]
+        ticks = deployment.events("ramp", "reconcile", began)
+        idle = [event["after_s"] for event in deployment.events("ramp", "worker.idle", began)]
+        record_property("slots by tick", [(tick["after_s"], tick["detail"]["created"]) for tick in ticks])
+        record_property("pods by second", [round(at, 1) for at in idle])
+        record_property("nodes", len(nodes.nodes))
+        check(deployment, claims)
+        assert all(tick["detail"]["created"] == tick["detail"]["deficit"] for tick in ticks)
+        assert ticks[-1]["after_s"] <= 2.0
+        # Two nodes' time: the second round's, of pods that found none in the first.
+        assert max(idle) <= 2 * NODE_S + BEYOND_S
+        assert len(nodes.nodes) * PODS_PER_NODE >= FLOOR + TENANTS
+
+
+@pytest.mark.timeout(300 + 4 * NODE_S)
+def test_the_ramp_is_the_same_when_everything_is_restarted_in_its_middle(
+    plane: ControlPlane, servers: Servers, record_property: RecordProperty
+) -> None:
+    if plane.folder is None:
+        pytest.skip("the cluster is somebody else's: its API server is not restarted")
+    with ramping(plane, servers) as (deployment, _):
+        began = deployment.now()
+        with burst(deployment) as asked:
+            eventually(
+                lambda: len(deployment.events("ramp", "worker.launched", began)) >= TENANTS // 2,
+                "half of them are launched",
+                within_s=PATIENCE_S,
+            )
+            before = deployment.stack.pids()
+            for role in ROLES:
+                deployment.stack.kill(role)
+            plane.restart_api()
+            for role in ROLES:
+                deployment.stack.wait_for_pid(role, other_than=before[role], timeout_s=60)
+            claims = [one.result() for one in asked]
+        idle = [event["after_s"] for event in deployment.events("ramp", "worker.idle", began)]
+        record_property("pods by second", [round(at, 1) for at in idle])
+        check(deployment, claims)
+        there = {one.worker_id for one in deployment.context.launcher.list(deployment.context.pool_id)}
+        rows = {row["id"] for row in deployment.db.rows("select id from workers where ended_at is null")}
+        assert there == rows

@@ -1,0 +1,451 @@
+"""A small node agent: it keeps Node objects alive and runs each pod bound to one of them as a real process of this machine.
+
+A pod's address is one of 127.0.0.0/8 of its own, so readiness, activation and SIGTERM with its grace are real. What goes wrong
+with nodes and images is done by hand: `break_image`, `evict`, `freeze`, `remove`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from config.kubernetes import KubernetesLauncher
+from tasks.launchers.kubernetes.api import Api, Away, Refusal
+from tests.support.pods import AGENT, ANY_NODES, on
+
+Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+_BEAT_S = 2.0
+_PROBE_S = 0.05
+_addresses = itertools.count(os.getpid() % 200 * 256 + 2)
+
+
+class Kubelet:
+    """The nodes of one control plane, in a thread of its own."""
+
+    def __init__(
+        self,
+        kubeconfig: Path,
+        *,
+        nodes: int = 2,
+        pods: int = 110,
+        prefix: str = ANY_NODES,
+        autoscale_s: float | None = None,
+        nodes_max: int = 100,
+    ) -> None:
+        cluster = KubernetesLauncher(
+            kubeconfig=kubeconfig, qps=5_000, burst=5_000, connections=24, watch_s=60.0, request_s=20.0
+        )
+        self._api = Api(cluster)
+        self._pods_per_node = pods
+        self._prefix = prefix
+        self._autoscale_s = autoscale_s
+        self._nodes_max = nodes_max
+        self._first = nodes
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
+        self._closed = threading.Event()
+        self._response: Any = None
+        self._up = threading.Event()
+        self.nodes: set[str] = set()
+        self.frozen: set[str] = set()
+        self.broken_images: set[str] = set()
+        self._running: dict[str, _PodRun] = {}  # by uid
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unschedulable: set[str] = set()
+        self._coming = 0
+
+    @property
+    def placing(self) -> Json:
+        """Of a profile's pods: to run on these nodes alone."""
+        return on(self._prefix)
+
+    def break_image(self, image: str) -> None:
+        """Its pull fails from now on."""
+        self.broken_images.add(image)
+
+    def evict(self, pod: str) -> None:
+        """The node ends that pod for its own sake."""
+        self._call(self._named(pod).evicted.set)
+
+    def freeze(self, node: str) -> None:
+        """The node dies: its processes end, and nothing is heard of it any more."""
+        self._call(lambda: self._freeze(node))
+
+    def remove(self, node: str) -> None:
+        """The node's machine is taken away, and its object with it."""
+        self.freeze(node)
+        self._ask("DELETE", f"/api/v1/nodes/{node}")
+
+    def cordon(self, node: str, *, closed: bool = True) -> None:
+        self._ask("PATCH", f"/api/v1/nodes/{node}", {"spec": {"unschedulable": closed or None}})
+
+    def processes(self) -> list[int]:
+        """Of the pods that run."""
+        return [
+            run.process.pid for run in list(self._running.values()) if run.process and run.process.returncode is None
+        ]
+
+    @contextmanager
+    def running(self) -> Iterator[Kubelet]:
+        self._thread.start()
+        assert self._up.wait(30), "the kubelet has not come up"
+        try:
+            yield self
+        finally:
+            self._closed.set()
+            if self._response is not None:
+                with suppress(Exception):
+                    self._response.shutdown()
+            self._call(self._stop)
+            self._thread.join(10)
+
+    def _call(self, work: Any) -> None:
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                done.set()
+
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(run)
+            done.wait(10)
+
+    def _ask(self, method: str, path: str, body: Json | None = None) -> Json | None:
+        try:
+            return self._api.request(method, path, body=body)
+        except Refusal as refusal:
+            if refusal.reason in {"NotFound", "Conflict", "AlreadyExists"}:
+                return None
+            raise
+
+    async def _asked(self, method: str, path: str, body: Json | None = None) -> Json | None:
+        while not self._closed.is_set():
+            try:
+                return await asyncio.to_thread(self._ask, method, path, body)
+            except (Away, Refusal):
+                await asyncio.sleep(0.2)
+        return None
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            self._loop.set_default_executor(ThreadPoolExecutor(24))
+            with suppress(asyncio.CancelledError):
+                runner.run(self._main())
+
+    async def _main(self) -> None:
+        for _ in range(self._first):
+            await self._add_node()
+        threading.Thread(target=self._watch, name="kubelet-watch", daemon=True).start()
+        self._up.set()
+        self._stopping = asyncio.Event()
+        await self._stopping.wait()
+        for run in self._running.values():
+            run.kill(signal.SIGKILL)
+        for task in [*self._tasks]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Nodes.
+
+    async def _add_node(self) -> None:
+        name = f"{self._prefix}-{next(self._numbers)}"
+        labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", AGENT: self._prefix}
+        taints = [{"key": AGENT, "effect": "NoSchedule"}]
+        await self._asked(
+            "POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": labels}, "spec": {"taints": taints}}
+        )
+        self.nodes.add(name)
+        await self._beat(name)
+        self._spawn(self._live(name))
+
+    async def _live(self, name: str) -> None:
+        while name in self.nodes and name not in self.frozen:
+            await asyncio.sleep(_BEAT_S)
+            if name not in self.frozen:
+                await self._beat(name)
+
+    async def _beat(self, name: str) -> None:
+        room = {"cpu": "64", "memory": "256Gi", "pods": str(self._pods_per_node)}
+        conditions = [
+            {"type": kind, "status": status, "reason": "Kubelet", "lastHeartbeatTime": _now()}
+            for kind, status in (("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"))
+        ]
+        await self._asked(
+            "PATCH",
+            f"/api/v1/nodes/{name}/status",
+            {"status": {"capacity": room, "allocatable": room, "conditions": conditions}},
+        )
+        spec = {
+            "holderIdentity": name,
+            "leaseDurationSeconds": 40,
+            "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        if await self._asked("PATCH", f"{leases}/{name}", {"spec": spec}) is None:
+            await self._asked("POST", leases, {"metadata": {"name": name}, "spec": spec})
+
+    def _freeze(self, node: str) -> None:
+        self.frozen.add(node)
+        for run in self._running.values():
+            if run.node == node:
+                run.kill(signal.SIGKILL)
+
+    async def _provision(self) -> None:
+        assert self._autoscale_s is not None
+        await asyncio.sleep(self._autoscale_s)
+        self._coming -= 1
+        await self._add_node()
+
+    def _scale(self) -> None:
+        if self._autoscale_s is None:
+            return
+        missing = -(-len(self._unschedulable) // self._pods_per_node)
+        while self._coming < missing and len(self.nodes) + self._coming < self._nodes_max:
+            self._coming += 1
+            self._spawn(self._provision())
+
+    # Pods.
+
+    def _watch(self) -> None:
+        version: str | None = None
+        while not self._closed.is_set():
+            try:
+                if version is None:
+                    items, version = self._api.list_all("/api/v1/pods", "")
+                    self._loop.call_soon_threadsafe(self._listed, items)
+                for event in self._api.watch("/api/v1/pods", "", version, self._opened):
+                    if event["type"] == "ERROR":
+                        version = None
+                        break
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        self._loop.call_soon_threadsafe(self._see, event["object"], event["type"])
+            except Refusal:
+                version = None
+            except (Away, RuntimeError):
+                self._closed.wait(0.1)
+
+    def _opened(self, response: Any) -> None:
+        self._response = response
+
+    def _listed(self, items: list[Json]) -> None:
+        there = {pod["metadata"]["uid"] for pod in items}
+        for uid, run in self._running.items():
+            if uid not in there:
+                run.gone.set()
+        for pod in items:
+            self._see(pod)
+
+    def _see(self, pod: Json, change: str = "ADDED") -> None:
+        uid, node, gone = pod["metadata"]["uid"], pod["spec"].get("nodeName"), change == "DELETED"
+        phase = (pod.get("status") or {}).get("phase")
+        conditions = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or ()}
+        unschedulable = not node and conditions.get("PodScheduled", {}).get("reason") == "Unschedulable"
+        if unschedulable and not gone and not pod["metadata"].get("deletionTimestamp"):
+            self._unschedulable.add(uid)
+            self._scale()
+        else:
+            self._unschedulable.discard(uid)
+        run = self._running.get(uid)
+        if run is None and not gone and phase == "Pending" and node in self.nodes and node not in self.frozen:
+            run = self._running[uid] = _PodRun(self, pod)
+            self._spawn(self._guard(run))
+        if run is None:
+            return
+        if gone:
+            run.gone.set()
+        if pod["metadata"].get("deletionTimestamp"):
+            run.grace_s = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+            run.deleted.set()
+
+    async def _guard(self, run: _PodRun) -> None:
+        try:
+            await run.live()
+        finally:
+            run.kill(signal.SIGKILL)
+            self._running.pop(run.uid, None)
+
+    def _named(self, pod: str) -> _PodRun:
+        return next(run for run in self._running.values() if run.name == pod)
+
+
+class _PodRun:
+    """One pod from its node's first sight of it to its end."""
+
+    def __init__(self, kubelet: Kubelet, pod: Json) -> None:
+        self._kubelet = kubelet
+        self._pod = pod
+        self.name = pod["metadata"]["name"]
+        self.uid = pod["metadata"]["uid"]
+        self.node = pod["spec"]["nodeName"]
+        self._path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{self.name}"
+        self._container = pod["spec"]["containers"][0]
+        number = next(_addresses)
+        self.address = f"127.{1 + number // 65_536 % 250}.{number // 256 % 256}.{number % 256}"
+        self.process: asyncio.subprocess.Process | None = None
+        self.deleted, self.gone, self.evicted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.grace_s = 0.0
+
+    def kill(self, signum: signal.Signals) -> None:
+        if self.process is not None and self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signum)
+
+    async def live(self) -> None:
+        if self._container["image"] in self._kubelet.broken_images:
+            for reason in ("ErrImagePull", "ImagePullBackOff"):
+                await self._say("Pending", {"waiting": {"reason": reason, "message": "manifest unknown"}})
+            await self._first(self.deleted, self.gone)
+            await self._delete()
+            return
+        self.process = await asyncio.create_subprocess_exec(
+            *self._command(),
+            env=self._environment(),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        running = {"running": {"startedAt": _now()}}
+        await self._say("Running", running)
+        ended = asyncio.ensure_future(self.process.wait())
+        probing = asyncio.ensure_future(self._probed())
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.deleted, self.gone, self.evicted)]
+        try:
+            await asyncio.wait([ended, probing, *waits], return_when=asyncio.FIRST_COMPLETED)
+            if probing.done() and not ended.done():
+                await self._say("Running", running, ready=True)
+                await asyncio.wait([ended, *waits], return_when=asyncio.FIRST_COMPLETED)
+            if self.node in self._kubelet.frozen:
+                return
+            await self._end(ended)
+        finally:
+            for task in [ended, probing, *waits]:
+                task.cancel()
+
+    async def _end(self, ended: asyncio.Future[int]) -> None:
+        if self.evicted.is_set():
+            self.kill(signal.SIGKILL)
+            await ended
+            await self._say("Failed", None, reason="Evicted")
+        elif self.deleted.is_set() or self.gone.is_set():
+            self.kill(signal.SIGTERM)
+            _, late = await asyncio.wait([ended], timeout=self.grace_s)
+            if late:
+                self.kill(signal.SIGKILL)
+                await ended
+        else:
+            code = ended.result()
+            phase = "Succeeded" if code == 0 else "Failed"
+            await self._say(
+                phase, {"terminated": {"exitCode": code & 0xFF, "reason": "Error" if code else "Completed"}}
+            )
+        await self._first(self.deleted, self.gone)
+        await self._delete()
+
+    async def _delete(self) -> None:
+        if not self.gone.is_set():
+            body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+            await self._kubelet._asked("DELETE", self._path, body)
+
+    async def _say(self, phase: str, state: Json | None, *, ready: bool = False, reason: str = "") -> None:
+        conditions = [
+            {"type": kind, "status": "True" if true else "False", "lastTransitionTime": _now()}
+            for kind, true in (
+                ("PodScheduled", True),
+                ("Initialized", True),
+                ("ContainersReady", ready),
+                ("Ready", ready),
+            )
+        ]
+        status: Json = {"phase": phase, "conditions": conditions, "podIP": self.address, "hostIP": "127.0.0.1"}
+        if state is not None:
+            facts = {
+                "image": self._container["image"],
+                "imageID": "",
+                "restartCount": 0,
+                "ready": ready,
+                "state": state,
+            }
+            status["containerStatuses"] = [{"name": self._container["name"], **facts}]
+        if reason:
+            status["reason"] = reason
+        await self._kubelet._asked("PATCH", f"{self._path}/status", {"metadata": {"uid": self.uid}, "status": status})
+
+    async def _probed(self) -> None:
+        probe = self._container.get("readinessProbe") or {}
+        port = int((probe.get("httpGet") or probe.get("tcpSocket") or {"port": 0})["port"])
+        while port:
+            with suppress(OSError, EOFError):
+                reader, writer = await asyncio.open_connection(self.address, port)
+                try:
+                    if "tcpSocket" in probe:
+                        return
+                    writer.write(
+                        f"GET {probe['httpGet']['path']} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n".encode()
+                    )
+                    if (await reader.readline()).split()[1:2] == [b"200"]:
+                        return
+                finally:
+                    writer.close()
+            await asyncio.sleep(_PROBE_S)
+
+    def _command(self) -> list[str]:
+        return [
+            sys.executable if part == "python3" else _expanded(part, self._environment())
+            for part in self._container.get("command") or ("sleep", "infinity")
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        fields = {"status.podIP": self.address, "spec.nodeName": self.node, "metadata.name": self.name}
+        environment = {"PATH": os.environ["PATH"]}
+        for one in self._container.get("env") or ():
+            if "valueFrom" in one:
+                environment[one["name"]] = fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
+            else:
+                environment[one["name"]] = _expanded(one.get("value", ""), environment)
+        return environment
+
+    @staticmethod
+    async def _first(*events: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+def _expanded(text: str, variables: Mapping[str, str]) -> str:
+    """As a real node's agent does: ``$(NAME)`` is the variable, ``$$(NAME)`` is itself."""
+    parts = text.split("$$(")
+    for name, value in variables.items():
+        parts = [part.replace(f"$({name})", value) for part in parts]
+    return "$(".join(parts)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
