@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 STANDBY_S: Final = 0.5
 # Between attempts while an engine is away: doubled, at most as long as a lease may go without being renewed.
 _FIRST_WAIT_S: Final = 0.1
+# One that holds the lease and cannot reach Redis for so long lets another try: it may be this host alone that is cut off.
+GIVE_UP_S: Final = beat.LEASE_S
 _BATCH: Final = 100
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,8 @@ class Beat:
         self._undone = True  # ticks that were claimed may not have been sent
         self._is_checked = False
         self._away: str | None = None  # the engine that did not answer
+        self._away_since = 0.0
+        self._gave_up = False
         self._wait_s = _FIRST_WAIT_S
         self._faults: dict[str, int] = {}
 
@@ -62,17 +66,29 @@ class Beat:
         try:
             self._round()
         except Temporary as error:
-            if not self._session.is_open:
-                self._epoch = None  # it was this session's
-            if self._away != error.what:
-                self._away = error.what
-                log.warning("beat waits: what is due meanwhile is sent once it is back", error=str(error))
-            wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, beat.RENEW_S)
-            return wait_s
-        if self._away is not None:
+            return self._wait_for(error)
+        # One that gave up knows that the engine is back when it sends.
+        if self._away is not None and (self._epoch is not None or not self._gave_up):
             log.info("beat goes on", after=self._away)
-            self._away, self._wait_s = None, _FIRST_WAIT_S
+            self._away, self._gave_up, self._wait_s = None, False, _FIRST_WAIT_S
         return 0.0
+
+    def _wait_for(self, error: Temporary) -> float:
+        """What to do while an engine is away: seconds until the next attempt."""
+        now = time.monotonic()
+        if self._away != error.what:
+            self._away, self._away_since = error.what, now
+            log.warning("beat waits: what is due meanwhile is sent once it is back", error=str(error))
+        if not self._session.is_open:
+            self._epoch = None  # it was this session's
+        elif now - self._away_since > GIVE_UP_S:
+            if not self._gave_up:
+                log.warning("this beat lets another try", error=str(error))
+            self._session.close()
+            self._epoch, self._gave_up = None, True
+            return 2 * STANDBY_S
+        wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, beat.RENEW_S)
+        return wait_s
 
     def _round(self) -> None:
         if not self._is_checked:
@@ -124,7 +140,7 @@ class Beat:
             return False
         log.info("this beat sends", epoch=self._epoch)
         # What the one before had claimed, and nobody knows whether it was sent.
-        self._renewed, self._undone = now, True
+        self._renewed, self._away_since, self._undone = now, now, True
         return True
 
     def _lose(self) -> None:

@@ -176,3 +176,23 @@ def test_while_redis_is_away_no_more_is_claimed_and_then_each_is_sent_once(
     alone._session.close()
     sent = until_done(one, db, 2)
     assert sorted(ids(client)) == sorted(str(row["task_id"]) for row in sent)
+
+
+def test_one_that_alone_is_cut_off_from_redis_lets_another_send(
+    db: Database,
+    database_url: str,
+    app: Celery,
+    one: Beat,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "GIVE_UP_S", 0.0)
+    add(db, "first")
+    cut_off = Beat(database_url, Publisher(app, "unix:///nonexistent/redis.sock"))
+    cut_off.round()
+    assert beat.active_beat(db) is not None
+    cut_off.round()
+    (sent,) = until_done(one, db, 1)
+    assert cut_off.round() == 0.0, "it stands by"
+    assert ids(client) == [sent["task_id"]]
+    cut_off._session.close()
