@@ -50,8 +50,8 @@ docs: $(INSTALLED) ## draw docs/states.md from the tables of transitions
 dashboards: $(INSTALLED) ## write deploy/grafana/dashboards from deploy/grafana/panels.py
 	$(BIN)/python deploy/grafana/write.py
 
-picture: $(INSTALLED) ## take docs/pictures/report.png from the last demo's report; needs Chromium
-	$(BIN)/python docs/pictures/take.py demo-report.html docs/pictures/report.png
+picture: $(INSTALLED) ## take docs/pictures/report.png of the last demo, or ONLY=flower of what `make up` runs; needs Chromium
+	$(BIN)/python docs/pictures/$(if $(ONLY),$(ONLY).py,take.py demo-report.html) docs/pictures/$(or $(ONLY),report).png
 
 clean: ## remove the environment and the caches; the state in .stoker stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

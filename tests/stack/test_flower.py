@@ -1,10 +1,11 @@
-"""What operators read and click in Flower: calls by their arguments, starts and waits; a revoke that loses nothing (I22)."""
+"""What operators read and click in Flower: calls, starts and waits, queues (I34); a revoke that loses nothing (I22)."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 import pytest
 from celery.exceptions import TaskRevokedError
@@ -13,28 +14,35 @@ from playwright.sync_api import HttpCredentials, expect
 
 from config.flower_files import FLOWER_USER
 from config.names import CLAIM_TASK, OPERATION_WAIT_TASK, RENEW_TASK, UPDATE_DNSMASQ_STEP
+from scheduler.redis.connection import connect
 from scheduler.store.operations import Operation
+from tasks.services import FLOWER_ADDRESS
 from tests.support import profiles
 from tests.support.browser import chromium, needs_chromium
 from tests.support.commands import call
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import BEATS, EXPORTER, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.flower import (
+    THREADS,
     WITHIN_S,
     Flower,
+    depths,
     flower_of,
     followers,
-    free_port,
+    inspected,
     nobody_spawns,
+    renewals_sent,
     step_of,
     steps_held,
     until_running,
     waiting_claims,
     with_few_threads,
 )
+from tests.support.ports import free_port
 from tests.support.servers import Servers
 
 NODE = "node1"
+SENT = {"user_waiting": 7, "user_facing": 5, "background": 11, "user_waiting@node1": 3, "background@node1": 2}
 _numbers = itertools.count(1)
 
 
@@ -43,14 +51,15 @@ def watched(servers: Servers) -> Iterator[Deployment]:
     document = {
         "profiles": {
             "echo": profiles.echo(),
+            "first": profiles.echo(),
             "later": profiles.echo(),
             # Who claims one waits for as long as it may.
             "never": {"command": ["{python}", "-S", "-c", "raise SystemExit(3)"], "memory": "8Mi"},
         },
-        "flower": {"port": free_port()},
+        "flower": {"port": free_port(FLOWER_ADDRESS)},
         "network": {"nodes": {NODE: {"address": "10.99.0.1", "namespace": "clicked1"}}},
     }
-    with deployed(servers, document, without=("beat", "exporter"), placed=with_few_threads) as deployment:
+    with deployed(servers, document, without=(*BEATS, EXPORTER), placed=with_few_threads) as deployment:
         yield deployment
         for name in ("flower", "user", "spawn", "control"):
             log = (deployment.settings.locations.logs / f"{name}.log").read_text()
@@ -139,6 +148,56 @@ def test_a_claims_token_is_not_read_by_what_comes_after_it_in_a_chain(watched: D
     )
     assert held["token"] not in every
     assert call(watched, "pool.release", "acme", held["worker_id"], held["epoch"])
+
+
+def test_flower_tells_how_many_wait_in_each_queue_and_what_became_of_them(watched: Deployment, flower: Flower) -> None:
+    queues = watched.settings.all_queues
+    with closing(connect(watched.settings.redis_client_url)) as client, nobody_spawns(watched):
+        # Claims fill the threads of those who serve users, and what comes after them waits.
+        claims = waiting_claims(watched, "first")
+        renewals = renewals_sent(watched, SENT)
+
+        def told_while_nothing_moves() -> tuple[dict[str, int], dict[str, int], dict[str, int]] | None:
+            before = depths(client, queues)
+            told = flower.lengths(), flower.broker_page()
+            return (before, *told) if depths(client, queues) == before else None
+
+        told = eventually(told_while_nothing_moves, "lengths that stay", within_s=WITHIN_S)
+        assert told is not None
+        true, by_interface, on_page = told
+        assert by_interface == true
+        assert on_page == true
+        # A full worker holds back nothing, also of what acknowledges early (I35).
+        assert {queue: true[queue] for queue in SENT} == SENT
+        assert true["spawn"] > 0
+    assert [claim.get(timeout=WITHIN_S)["outcome"] for claim in claims] == ["held"] * THREADS
+    for renewal in renewals:
+        renewal.get(timeout=WITHIN_S)
+    sent = {renewal.id for renewal in renewals} | {claim.id for claim in claims}
+
+    def seen() -> dict[str, Any] | None:
+        tasks = flower.tasks()
+        return tasks if all(tasks.get(each, {}).get("state") == "SUCCESS" for each in sent) else None
+
+    tasks = eventually(seen, "Flower shows that all have succeeded", within_s=WITHIN_S)
+    assert tasks is not None
+    assert {tasks[claim.id]["name"] for claim in claims} == {CLAIM_TASK}
+    assert "tenant0" in tasks[claims[0].id]["args"]
+    none = dict.fromkeys(sorted(queues), 0)
+    eventually(lambda: flower.lengths() == none, "nothing waits", within_s=WITHIN_S)
+
+
+def test_inspect_lists_the_queues_of_workers_that_have_work(watched: Deployment, flower: Flower) -> None:
+    renewals = renewals_sent(watched, dict.fromkeys(SENT, 40))
+    served = inspected(watched)
+    assert served["control"] == {"control"}
+    assert served["spawn"] == {"spawn", "background"}
+    assert served["user"] == {"user_waiting", "user_facing", *watched.settings.node_queues}
+    assert {name: set(queues) for name, queues in flower.workers().items()} == served
+    page = flower.page("/workers")
+    assert all(f"{name}@" in page for name in served)
+    for renewal in renewals:
+        renewal.get(timeout=WITHIN_S)
 
 
 # --- what is clicked

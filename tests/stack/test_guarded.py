@@ -16,10 +16,10 @@ from config.names import CLAIM_TASK, OPERATION_SHOW_TASK, RELEASE_TASK, RENEW_TA
 from scheduler.redis.connection import connect
 from tasks.cli.doctor import examine
 from tests.stack.test_operations import ended, lane_taken, runs_of, until_waiting
-from tests.stack.test_queues_seen import Flower
 from tests.support.commands import call
 from tests.support.deployment import Deployment
 from tests.support.eventually import eventually
+from tests.support.flower import Flower
 from tests.support.guarded import INTRUDER, Engines, Valkey, guarded_deployment, guarded_engines
 from tests.support.queue_servers import HOST, certificate
 

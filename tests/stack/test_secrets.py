@@ -20,10 +20,10 @@ from config.flower_files import cookie_file, password_file
 from config.names import CLAIM_TASK, RELEASE_TASK, RENEW_TASK
 from scheduler.store.schema import metadata
 from tests.stack.test_operations import ended
-from tests.stack.test_queues_seen import Flower
 from tests.support.commands import call, here
 from tests.support.deployment import Deployment
 from tests.support.eventually import eventually
+from tests.support.flower import Flower
 from tests.support.guarded import Engines, guarded_deployment, guarded_engines
 
 WITHIN_S = 60.0

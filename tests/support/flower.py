@@ -8,14 +8,17 @@ import json
 import os
 import re
 import signal
-import socket
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import redis
 from celery.result import AsyncResult
+from celery.utils.nodenames import gethostname
 
 from config.flower_files import FLOWER_USER, password_file
 from config.names import CLAIM_TASK, RENEW_TASK
@@ -121,12 +124,6 @@ def with_few_threads(services: Sequence[Service], _settings: Settings) -> list[S
     return [few(service) if service.name == "user" else service for service in services]
 
 
-def free_port() -> int:
-    with closing(socket.create_server((FLOWER_ADDRESS, 0))) as server:
-        port: int = server.getsockname()[1]
-    return port
-
-
 @contextmanager
 def nobody_spawns(deployment: Deployment) -> Iterator[None]:
     """No worker of the pool is started in this block: claims wait, and what launches waits in its queue."""
@@ -171,3 +168,37 @@ def until_running(deployment: Deployment, id_: str) -> None:
 def followers(deployment: Deployment, id_: str) -> list[str]:
     """Who follows the run of this request."""
     return [follower.id for follower in coalescer_of(deployment.context.app).protocol.followers(id_)]
+
+
+def depths(client: redis.Redis, queues: Sequence[str]) -> dict[str, int]:
+    with client.pipeline() as pipe:
+        for queue in queues:
+            pipe.llen(queue)
+        return dict(zip(queues, pipe.execute(), strict=True))
+
+
+def renewals_sent(deployment: Deployment, counts: Mapping[str, int]) -> list[AsyncResult[Any]]:
+    """So many renewals of a claim that nobody has, in each queue."""
+    app = deployment.context.app
+    return [
+        app.send_task(RENEW_TASK, ["nobody", number, 1, "echo"], queue=queue)
+        for queue, count in counts.items()
+        for number in range(1, count + 1)
+    ]
+
+
+def inspected(deployment: Deployment) -> dict[str, set[str]]:
+    """What `celery inspect active_queues` prints: by worker the queues it serves."""
+    # By name, for then it ends with the last answer; else it waits out its time for more of them.
+    nodes = ",".join(f"{name}@{gethostname()}" for name in ("control", "spawn", "user"))
+    asked = ["inspect", "active_queues", "--json", "--timeout=5", "-d", nodes]
+    ended = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "tasks", *asked],
+        env=deployment.environment(),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=True,
+    )
+    told = json.loads(ended.stdout)
+    return {node.partition("@")[0]: {queue["name"] for queue in queues} for node, queues in told.items()}
