@@ -80,11 +80,8 @@ def test_it_is_pinned_and_its_default_is_nobody_of_importance() -> None:
 
 def test_images_are_named_by_this_version() -> None:
     version = importlib.metadata.version("stoker")
-    for name in (
-        "compose.yaml",
-        "deploy/kubernetes/base/kustomization.yaml",
-        "deploy/kubernetes/network/kustomization.yaml",
-    ):
+    kustomizations = [f"deploy/kubernetes/{part}/kustomization.yaml" for part in ("process", "pods", "network")]
+    for name in ("compose.yaml", *kustomizations):
         named = re.findall(r"image: stoker\S*:(\S+)|newTag: (\S+)", (REPOSITORY / name).read_text())
         assert {"".join(tag) for tag in named} == {version}, name
 
