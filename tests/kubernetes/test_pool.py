@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.support.servers import Servers
 FLOOR = 3
 BROKEN = IMAGE.replace("0" * 64, "2" * 64)
 PATIENCE_S = 40.0
+NOISE_S = 2.0
 NODES = "pool"
 
 
@@ -192,12 +195,37 @@ def test_the_api_server_restarts_in_the_middle_of_a_burst_and_all_agree_in_the_e
     eventually(lambda: agree(deployment), "rows and pods agree", within_s=PATIENCE_S)
 
 
-def test_claims_hold_while_50_pods_cannot_be_scheduled(deployment: Deployment) -> None:
-    release(deployment, held(deployment, "before", "warm"))
+def test_claims_and_spawns_take_as_long_while_50_pods_cannot_be_scheduled(
+    deployment: Deployment, record_property: Callable[[str, object], None]
+) -> None:
+    deployment.until_idle("warm", FLOOR, within_s=PATIENCE_S)
+    alone = warm_claim_s(deployment, "alone"), cold_claims_s(deployment, "alone")
     for number in range(50):
         deployment.context.pool.claim(f"huge-{number}", "huge")
     eventually(lambda: deployment.count("huge", "spawning") == 50, "50 wait for a node", within_s=PATIENCE_S)
-    with ThreadPoolExecutor(8) as tenants:
-        claims = list(tenants.map(lambda n: held(deployment, f"beside-{n}", "burst"), range(8)))
+    beside = warm_claim_s(deployment, "beside"), cold_claims_s(deployment, "beside")
     assert deployment.count("huge", "spawning") == 50
+    for what, one, other in zip(("warm claim", "8 cold spawns"), alone, beside, strict=True):
+        record_property(what, f"{one * 1000:.1f} ms alone, {other * 1000:.1f} ms beside: x{other / one:.2f}")
+        assert other <= 2 * one + NOISE_S
+
+
+def warm_claim_s(deployment: Deployment, tenant: str) -> float:
+    """The median of claims of a worker that is there; the first takes a warm one, the others find it hot."""
+    took = []
+    for _ in range(20):
+        began = time.monotonic()
+        claim = held(deployment, tenant, "warm")
+        took.append(time.monotonic() - began)
+        release(deployment, claim)
+    return statistics.median(took)
+
+
+def cold_claims_s(deployment: Deployment, name: str) -> float:
+    """Until the last of eight tenants holds a worker that had to be spawned."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as tenants:
+        claims = list(tenants.map(lambda n: held(deployment, f"{name}-{n}", "burst"), range(8)))
+    took_s = time.monotonic() - began
     release(deployment, *claims)
+    return took_s
