@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -34,7 +34,7 @@ ROLES = ("spawn", "control", "user", "beat")
 
 
 @contextmanager
-def ramping(plane: ControlPlane, servers: Servers) -> Iterator[tuple[Deployment, Kubelet]]:
+def ramping(plane: ControlPlane, servers: Servers, twice: Sequence[str] = ()) -> Iterator[tuple[Deployment, Kubelet]]:
     name = f"scale-{uuid.uuid4().hex[:6]}"
     namespace = plane.namespace(name)
     with Kubelet(plane.kubeconfig, nodes=2, pods=PODS_PER_NODE, prefix=name, autoscale_s=NODE_S).running() as nodes:
@@ -50,7 +50,7 @@ def ramping(plane: ControlPlane, servers: Servers) -> Iterator[tuple[Deployment,
             "profiles": {"ramp": profiles.echo(floor=FLOOR, cpu="10m", kubernetes=pod, **times)},
             "launcher": {"kind": "kubernetes", "kubernetes": cluster},
         }
-        with deployed(servers, document) as deployment:
+        with deployed(servers, document, twice=twice) as deployment:
             deployment.until_idle("ramp", FLOOR, within_s=PATIENCE_S)
             yield deployment, nodes
 
@@ -74,10 +74,11 @@ def check(deployment: Deployment, claims: list[Held]) -> None:
 
 
 @pytest.mark.timeout(300 + 4 * NODE_S)
+@pytest.mark.parametrize("twice", [(), ("spawn", "control")], ids=["one control plane", "two on one database"])
 def test_30_tenants_have_their_slots_in_one_tick_and_their_pods_a_nodes_time_later(
-    plane: ControlPlane, servers: Servers, record_property: RecordProperty
+    plane: ControlPlane, servers: Servers, record_property: RecordProperty, twice: Sequence[str]
 ) -> None:
-    with ramping(plane, servers) as (deployment, nodes):
+    with ramping(plane, servers, twice) as (deployment, nodes):
         began = deployment.now()
         with burst(deployment) as asked:
             claims = [one.result() for one in asked]
@@ -87,6 +88,8 @@ def test_30_tenants_have_their_slots_in_one_tick_and_their_pods_a_nodes_time_lat
         record_property("pods by second", [round(at, 1) for at in idle])
         record_property("nodes", len(nodes.nodes))
         check(deployment, claims)
+        lost = deployment.db.rows("select id, failure from workers where state = 'lost'")
+        assert lost == [], "nobody ended a worker of another's"
         assert all(tick["detail"]["created"] == tick["detail"]["deficit"] for tick in ticks)
         assert ticks[-1]["after_s"] <= 2.0
         # Two nodes' time: the second round's, of pods that found none in the first.
