@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE, on
 from tests.support.servers import Servers
+from tests.support.shown import show
 
 FLOOR = 3
 BROKEN = IMAGE.replace("0" * 64, "2" * 64)
@@ -196,7 +197,7 @@ def test_the_api_server_restarts_in_the_middle_of_a_burst_and_all_agree_in_the_e
 
 
 def test_claims_and_spawns_take_as_long_while_50_pods_cannot_be_scheduled(
-    deployment: Deployment, record_property: Callable[[str, object], None]
+    deployment: Deployment,
 ) -> None:
     deployment.until_idle("warm", FLOOR, within_s=PATIENCE_S)
     alone = warm_claim_s(deployment, "alone"), cold_claims_s(deployment, "alone")
@@ -206,7 +207,7 @@ def test_claims_and_spawns_take_as_long_while_50_pods_cannot_be_scheduled(
     beside = warm_claim_s(deployment, "beside"), cold_claims_s(deployment, "beside")
     assert deployment.count("huge", "spawning") == 50
     for what, one, other in zip(("warm claim", "8 cold spawns"), alone, beside, strict=True):
-        record_property(what, f"{one * 1000:.1f} ms alone, {other * 1000:.1f} ms beside: x{other / one:.2f}")
+        show(what, f"{one * 1000:.1f} ms alone, {other * 1000:.1f} ms beside: x{other / one:.2f}")
         assert other <= 2 * one + NOISE_S
 
 

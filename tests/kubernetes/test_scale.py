@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -22,8 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE
 from tests.support.servers import Servers
-
-RecordProperty = Callable[[str, object], None]
+from tests.support.shown import show
 
 FLOOR, TENANTS, PODS_PER_NODE = 5, 30, 3
 NODE_S = float(os.environ.get("STOKER_TEST_NODE_S") or 4.0)
@@ -76,7 +75,7 @@ def check(deployment: Deployment, claims: list[Held]) -> None:
 @pytest.mark.timeout(300 + 4 * NODE_S)
 @pytest.mark.parametrize("twice", [(), ("spawn", "control")], ids=["one control plane", "two on one database"])
 def test_30_tenants_have_their_slots_in_one_tick_and_their_pods_a_nodes_time_later(
-    plane: ControlPlane, servers: Servers, record_property: RecordProperty, twice: Sequence[str]
+    plane: ControlPlane, servers: Servers, twice: Sequence[str]
 ) -> None:
     with ramping(plane, servers, twice) as (deployment, nodes):
         began = deployment.now()
@@ -84,9 +83,9 @@ def test_30_tenants_have_their_slots_in_one_tick_and_their_pods_a_nodes_time_lat
             claims = [one.result() for one in asked]
         ticks = deployment.events("ramp", "reconcile", began)
         idle = [event["after_s"] for event in deployment.events("ramp", "worker.idle", began)]
-        record_property("slots by tick", [(tick["after_s"], tick["detail"]["created"]) for tick in ticks])
-        record_property("pods by second", [round(at, 1) for at in idle])
-        record_property("nodes", len(nodes.nodes))
+        show("slots by tick", [(tick["after_s"], tick["detail"]["created"]) for tick in ticks])
+        show("pods by second", [round(at, 1) for at in idle])
+        show("nodes", len(nodes.nodes))
         check(deployment, claims)
         lost = deployment.db.rows("select id, failure from workers where state = 'lost'")
         assert lost == [], "nobody ended a worker of another's"
@@ -98,9 +97,7 @@ def test_30_tenants_have_their_slots_in_one_tick_and_their_pods_a_nodes_time_lat
 
 
 @pytest.mark.timeout(300 + 4 * NODE_S)
-def test_the_ramp_is_the_same_when_everything_is_restarted_in_its_middle(
-    plane: ControlPlane, servers: Servers, record_property: RecordProperty
-) -> None:
+def test_the_ramp_is_the_same_when_everything_is_restarted_in_its_middle(plane: ControlPlane, servers: Servers) -> None:
     if plane.folder is None:
         pytest.skip("the cluster is somebody else's: its API server is not restarted")
     with ramping(plane, servers) as (deployment, _):
@@ -119,7 +116,7 @@ def test_the_ramp_is_the_same_when_everything_is_restarted_in_its_middle(
                 deployment.stack.wait_for_pid(role, other_than=before[role], timeout_s=60)
             claims = [one.result() for one in asked]
         idle = [event["after_s"] for event in deployment.events("ramp", "worker.idle", began)]
-        record_property("pods by second", [round(at, 1) for at in idle])
+        show("pods by second", [round(at, 1) for at in idle])
         check(deployment, claims)
         there = {one.worker_id for one in deployment.context.launcher.list(deployment.context.pool_id)}
         rows = {row["id"] for row in deployment.db.rows("select id from workers where ended_at is null")}

@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,12 @@ from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE, POLITE
 from tests.support.servers import Servers
+from tests.support.shown import show
 
 PODS = int(os.environ.get("STOKER_TEST_PODS") or 60)
 SEED = int(os.environ.get("STOKER_TEST_SEED") or 1)
 CHANCE = 0.1
 CALM_S = 60.0 + PODS
-RecordProperty = Callable[[str, object], None]
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +78,7 @@ def test_no_answer_in_time_is_no_failure_of_the_spawn(
 
 
 @pytest.mark.timeout(300 + 4 * PODS)
-def test_workers_rows_and_pods_agree_after_a_storm(
-    plane: ControlPlane, servers: Servers, tmp_path: Path, record_property: RecordProperty
-) -> None:
+def test_workers_rows_and_pods_agree_after_a_storm(plane: ControlPlane, servers: Servers, tmp_path: Path) -> None:
     print(f"STOKER_TEST_SEED={SEED}")  # noqa: T201 - shown when it fails
     name = f"storm-{uuid.uuid4().hex[:6]}"
     namespace = plane.namespace(name)
@@ -112,7 +109,7 @@ def test_workers_rows_and_pods_agree_after_a_storm(
                 over.set()
                 cutting.join()
             eventually(lambda: _is_whole(deployment), "floor, rows and pods agree", within_s=CALM_S)
-            _record(deployment, proxy, record_property)
+            _show(deployment, proxy)
             proxy.chance = 0.0
 
 
@@ -134,18 +131,18 @@ def _is_whole(deployment: Deployment) -> bool:
     )
 
 
-def _record(deployment: Deployment, proxy: ApiProxy, record_property: RecordProperty) -> None:
+def _show(deployment: Deployment, proxy: ApiProxy) -> None:
     eventually(deployment.context.pool.tallies.flush, "counted", within_s=5)
     counted: list[dict[str, Any]] = deployment.db.rows(
         "select labels ->> 'verb' as verb, labels ->> 'code' as code, many from tallies"
         " where metric = 'stoker_kubernetes_requests' order by 1, 2"
     )
     spawned = deployment.count("storm")
-    record_property("faults", dict(proxy.seen))
-    record_property("requests", [(row["verb"], row["code"], row["many"]) for row in counted])
-    record_property("spawns", spawned)
-    record_property("requests per spawn", round(sum(row["many"] for row in counted) / spawned, 2))
+    show("faults", dict(proxy.seen))
+    show("requests", [(row["verb"], row["code"], row["many"]) for row in counted])
+    show("spawns", spawned)
+    show("requests per spawn", round(sum(row["many"] for row in counted) / spawned, 2))
     failures = deployment.db.rows(
         "select detail ->> 'outcome' as outcome, count(*)::int as many from events where kind = 'spawn.failed' group by 1"
     )
-    record_property("spawns that failed", {row["outcome"]: row["many"] for row in failures})
+    show("spawns that failed", {row["outcome"]: row["many"] for row in failures})

@@ -47,7 +47,6 @@ class Stream:
         self._closed = threading.Event()
         self._version: str | None = None
         self.listed = 0  # times that everything was listed
-        self.resumed = 0  # times that a watch began where one had ended
 
     @property
     def is_known(self) -> bool:
@@ -148,12 +147,13 @@ class Stream:
                 if event["type"] == "BOOKMARK":
                     continue
                 name = seen["metadata"]["name"]
-                if event["type"] == "DELETED":
-                    self._objects.pop(name, None)
-                else:
-                    self._objects[name] = self._keep(seen)
-                self._tell(name, None)
-        self.resumed += 1
+                before = self._objects.pop(name, None)
+                after = None if event["type"] == "DELETED" else self._keep(seen)
+                if after is not None:
+                    self._objects[name] = after
+                # A node's heartbeat is no news: all who wait for a worker follow the nodes.
+                if after != before:
+                    self._tell(name, None)
 
     def _tell(self, *names: str | None) -> None:
         for name in names:
