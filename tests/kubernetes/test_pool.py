@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,9 @@ from tasks.launchers.kubernetes.pod import UNDISRUPTED, name_of
 from tasks.pool import Held
 from tests.stack.clients import Diary, _use
 from tests.support import profiles
+from tests.support.claim_times import warm_median_s
 from tests.support.control_plane import ControlPlane
+from tests.support.crowd import crowd
 from tests.support.deployment import Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
@@ -212,14 +213,15 @@ def test_claims_and_spawns_take_as_long_while_50_pods_cannot_be_scheduled(
 
 
 def warm_claim_s(deployment: Deployment, tenant: str) -> float:
-    """The median of claims of a worker that is there; the first takes a warm one, the others find it hot."""
-    took = []
-    for _ in range(20):
-        began = time.monotonic()
-        claim = held(deployment, tenant, "warm")
-        took.append(time.monotonic() - began)
-        release(deployment, claim)
-    return statistics.median(took)
+    """The median of claims of a worker that is there."""
+    settings = deployment.settings
+    engines = {
+        "database_url": settings.database_url,
+        "redis_url": settings.redis_url,
+        "state_dir": settings.locations.state_dir,
+    }
+    (median_s,) = crowd(warm_median_s, [(str(deployment.config), engines, tenant, "warm", 100)])
+    return median_s
 
 
 def cold_claims_s(deployment: Deployment, name: str) -> float:

@@ -260,7 +260,8 @@ def _connect(config: KubernetesLauncher) -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise LaunchPermanent(what, "its client", str(error), "pip install 'stoker[kubernetes]'") from error
     configuration = Configuration()
-    configuration.connection_pool_maxsize = config.connections
+    # Those of the launcher's own threads, and as many for watches and for tasks that launch: none is thrown away and made anew.
+    configuration.connection_pool_maxsize = 2 * config.connections
     load: Any = loading  # untyped
     try:
         if config.kubeconfig is None:
