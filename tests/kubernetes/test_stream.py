@@ -63,7 +63,8 @@ def test_many_wait_by_one_list_and_one_watch(launcher: KubernetesLauncher, reque
     asyncio.run(live())
     assert requests["LIST", "200"] == 2
     assert requests["POST", "201"] == MANY
-    assert requests["GET", "200"] <= MANY  # of those alone that were asked for before the watch knew them
+    # A create and a delete each; of the few more, those whose news was late were asked for.
+    assert requests.total() <= 2 * MANY + 2 + 2 + MANY // 4
 
 
 def test_a_watch_that_is_cut_goes_on_where_it_was(

@@ -285,6 +285,8 @@ class Kubelet:
             await run.live()
         finally:
             run.kill(signal.SIGKILL)
+            if run.process is not None:
+                await run.process.wait()
             self._running.pop(run.uid, None)
 
     def _named(self, pod: str) -> _PodRun:

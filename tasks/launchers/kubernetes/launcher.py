@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -42,6 +43,7 @@ T = TypeVar("T")
 # Beyond the grace: the node's agent notices, kills, and reports; and the API server may be away for a while.
 _ENDED_S: Final = 30.0
 _ASK_AGAIN_S: Final = 0.5
+_NEWS_S: Final = 0.5
 _ROOM_AT_ONCE: Final = 50
 
 
@@ -214,9 +216,19 @@ class KubernetesLauncher:
         while not self.pods.is_known:
             await changed.wait()
             changed.clear()
+        if (found := self._streamed(name, uid)) is not None or self.pods.is_gone(uid):
+            return found
+        # The news of it is on its way, mostly; else it went before this stream began.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NEWS_S):
+                await changed.wait()
+        if (found := self._streamed(name, uid)) is not None or self.pods.is_gone(uid):
+            return found
+        asked = await self._request(self._api.get, name)
+        return asked if asked is not None and asked["metadata"]["uid"] == uid else None
+
+    def _streamed(self, name: str, uid: str) -> Json | None:
         found = self.pods.get(name)
-        if found is None or found["metadata"]["uid"] != uid:
-            found = await self._request(self._api.get, name)
         return found if found is not None and found["metadata"]["uid"] == uid else None
 
     async def _end(self, found: Json) -> Exit | None:

@@ -28,6 +28,7 @@ _GONE: Final = 410
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _CLOSE_S: Final = 5.0
+_GONE_MAX: Final = 4_096
 _Follower = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
@@ -41,6 +42,7 @@ class Stream:
         self._keep = keep
         self._lock = threading.Lock()
         self._objects: dict[str, Json] = {}
+        self._gone: dict[str, None] = {}  # oldest first
         self._followers: dict[str | None, set[_Follower]] = {}
         self._thread: threading.Thread | None = None
         self._response: Any = None
@@ -57,6 +59,11 @@ class Stream:
         """The object of that name, if it was there a moment ago."""
         with self._lock:
             return self._objects.get(name)
+
+    def is_gone(self, uid: str) -> bool:
+        """Whether the object of that uid was there and is no more; of those that went long ago it is not known any more."""
+        with self._lock:
+            return uid in self._gone
 
     def all(self) -> list[Json]:
         """Every object."""
@@ -132,6 +139,8 @@ class Stream:
         items, version = self._api.list_all(self._path, self._selector)
         fresh = {item["metadata"]["name"]: self._keep(item) for item in items}
         with self._lock:
+            there = {item["metadata"]["uid"] for item in fresh.values()}
+            self._bury(*({item["metadata"]["uid"] for item in self._objects.values()} - there))
             self._objects = fresh
             self._version = version
             self.listed += 1
@@ -151,9 +160,16 @@ class Stream:
                 after = None if event["type"] == "DELETED" else self._keep(seen)
                 if after is not None:
                     self._objects[name] = after
+                else:
+                    self._bury(seen["metadata"]["uid"])
                 # A node's heartbeat is no news: all who wait for a worker follow the nodes.
                 if after != before:
                     self._tell(name, None)
+
+    def _bury(self, *uids: str) -> None:
+        self._gone.update(dict.fromkeys(uids))
+        while len(self._gone) > _GONE_MAX:
+            del self._gone[next(iter(self._gone))]
 
     def _tell(self, *names: str | None) -> None:
         for name in names:
