@@ -16,6 +16,7 @@ from tests.support.control_plane import ControlPlane
 from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
 from tests.support.pods import POLITE
+from tests.support.shown import show
 
 POOL = "pool"
 MANY = 30
@@ -63,6 +64,7 @@ def test_many_wait_by_one_list_and_one_watch(launcher: KubernetesLauncher, reque
     asyncio.run(live())
     assert requests["LIST", "200"] == 2
     assert requests["POST", "201"] == MANY
+    show("requests of 30 pods from create to end", dict(requests))
     # A create and a delete each; of the few more, those whose news was late were asked for.
     assert requests.total() <= 2 * MANY + 2 + 2 + MANY // 4
 
