@@ -19,6 +19,7 @@ from tasks.launchers.kubernetes.limits import Limits
 from tasks.launchers.kubernetes.outcomes import amount, ending, over_quota, refused, standing
 from tasks.launchers.kubernetes.pod import UNDISRUPTED, manifest, name_of
 from tasks.launchers.kubernetes.room import plan_room
+from tasks.launchers.kubernetes.stream import trimmed_node
 
 IMAGE = "registry.example/worker@sha256:" + "0" * 64
 PLACED = {
@@ -245,6 +246,23 @@ def test_an_end_that_is_nobodys_fault_holds_up_no_further_spawn() -> None:
 
 def test_who_holds_a_worker_keeps_autoscalers_from_moving_it() -> None:
     assert set(UNDISRUPTED) == {"karpenter.sh/do-not-disrupt", "cluster-autoscaler.kubernetes.io/safe-to-evict"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "ready", "closed"),
+    [
+        ({}, "True", False),
+        ({"unschedulable": True}, "True", True),
+        ({"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]}, "True", True),
+        ({"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}, "True", True),
+        ({"taints": [{"key": "team", "effect": "NoSchedule"}]}, "True", False),
+        ({}, "Unknown", True),
+        ({}, "False", True),
+    ],
+)
+def test_a_node_that_is_cordoned_taken_away_or_silent_offers_no_worker(spec: Any, ready: str, closed: bool) -> None:  # noqa: FBT001
+    seen = {"metadata": {"name": "n", "uid": "u"}, "spec": spec, "status": {"conditions": [condition("Ready", ready)]}}
+    assert trimmed_node(seen)["closed"] is closed
 
 
 ROOMY = Cluster(placeholder_image="pause@sha256:" + "1" * 64, placeholder_class="headroom")

@@ -205,7 +205,7 @@ class KubernetesLauncher:
         with self.nodes.follow(None) as changed:
             while True:
                 changed.clear()
-                seen = {one["metadata"]["name"]: one["unschedulable"] for one in self.nodes.all()}
+                seen = {one["metadata"]["name"]: one["closed"] for one in self.nodes.all()}
                 if self.nodes.is_known and seen != known:
                     return seen
                 await changed.wait()

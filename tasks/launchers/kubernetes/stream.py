@@ -28,6 +28,16 @@ _GONE: Final = 410
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _CLOSE_S: Final = 5.0
+# Autoscalers cordon no node that they are about to take away: they taint it.
+_TAKEN_AWAY: Final = frozenset(
+    {
+        "karpenter.sh/disrupted",
+        "karpenter.sh/disruption",
+        "ToBeDeletedByClusterAutoscaler",
+        "node.kubernetes.io/out-of-service",
+        "node.cloudprovider.kubernetes.io/shutdown",
+    }
+)
 _GONE_MAX: Final = 4_096
 _Follower = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
@@ -201,10 +211,13 @@ def trimmed_pod(pod: Json) -> Json:
 
 
 def trimmed_node(node: Json) -> Json:
-    """What is looked at of a node."""
+    """What is looked at of a node: whether it is heard of, and whether its workers may be offered to anybody."""
+    spec = node.get("spec") or {}
     conditions = {one["type"]: one.get("status") for one in (node.get("status") or {}).get("conditions") or ()}
+    reachable = conditions.get("Ready") == "True"
+    taken_away = any(one["key"] in _TAKEN_AWAY for one in spec.get("taints") or ())
     return {
         "metadata": {"name": node["metadata"]["name"], "uid": node["metadata"]["uid"]},
-        "unschedulable": bool((node.get("spec") or {}).get("unschedulable")),
-        "reachable": conditions.get("Ready") == "True",
+        "closed": bool(spec.get("unschedulable")) or taken_away or not reachable,
+        "reachable": reachable,
     }
