@@ -143,9 +143,11 @@ def test_a_pod_of_that_name_without_our_mark_is_left_alone(
     asyncio.run(launcher.stop(theirs.handle, POOL, 1, 0))
 
 
-def test_a_pod_that_its_node_evicts_is_no_fault_of_the_profiles(launcher: KubernetesLauncher, nodes: Kubelet) -> None:
+def test_a_pod_that_its_node_evicts_is_no_fault_of_the_profiles(
+    launcher: KubernetesLauncher, nodes: Kubelet, namespace: str
+) -> None:
     placement = ready(launcher, launch(launcher))
-    nodes.evict(str(placement.handle["pod"]))
+    nodes.evict(namespace, str(placement.handle["pod"]))
     assert ended(launcher, placement).outcome is outcomes.EVICTED
 
 

@@ -75,9 +75,10 @@ class Kubelet:
         """Its pull fails from now on."""
         self.broken_images.add(image)
 
-    def evict(self, pod: str) -> None:
+    def evict(self, namespace: str, pod: str) -> None:
         """The node ends that pod for its own sake."""
-        self._call(self._named(pod).evicted.set)
+        run = next(run for run in self._running.values() if (run.namespace, run.name) == (namespace, pod))
+        self._call(run.evicted.set)
 
     def freeze(self, node: str) -> None:
         """The node dies: its processes end, and nothing is heard of it any more."""
@@ -110,6 +111,10 @@ class Kubelet:
                     self._response.shutdown()
             self._call(self._stop)
             self._thread.join(10)
+            # Left behind they would be nodes that are silent: of many such, a cluster takes no pod away any more.
+            for node in self.nodes:
+                with suppress(Away, Refusal):
+                    self._ask("DELETE", f"/api/v1/nodes/{node}")
 
     def _call(self, work: Any) -> None:
         done = threading.Event()
@@ -289,9 +294,6 @@ class Kubelet:
                 await run.process.wait()
             self._running.pop(run.uid, None)
 
-    def _named(self, pod: str) -> _PodRun:
-        return next(run for run in self._running.values() if run.name == pod)
-
 
 class _PodRun:
     """One pod from its node's first sight of it to its end."""
@@ -299,7 +301,7 @@ class _PodRun:
     def __init__(self, kubelet: Kubelet, pod: Json) -> None:
         self._kubelet = kubelet
         self._pod = pod
-        self.name = pod["metadata"]["name"]
+        self.name, self.namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         self.uid = pod["metadata"]["uid"]
         self.node = pod["spec"]["nodeName"]
         self._path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{self.name}"
