@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tasks.launchers.base import LaunchSpec, LaunchUnknown
+from tasks.launchers.base import LaunchSpec, LaunchUnknown, Starting
 from tests.kubernetes.conftest import MakeLauncher
 from tests.support import profiles
 from tests.support.api_proxy import ApiProxy
@@ -75,6 +75,26 @@ def test_no_answer_in_time_is_no_failure_of_the_spawn(
         with pytest.raises(LaunchUnknown) as raised:
             launcher.launch(LaunchSpec(1, "pool", POLITE, "key"))
         assert raised.value.outcome.name == outcome
+
+
+@pytest.mark.parametrize("how", ["at once", "in the stream"])
+def test_a_version_that_the_server_has_forgotten_is_listed_anew(
+    plane: ControlPlane, tmp_path: Path, make_launcher: MakeLauncher, nodes: Kubelet, how: str
+) -> None:
+    with ApiProxy(plane, tmp_path).running() as proxy:
+        launcher = make_launcher(proxy.kubeconfig)
+        proxy.forgets = [how] * 4
+
+        async def live() -> None:
+            async with asyncio.timeout(CALM_S):
+                assert set(await launcher.wait_cordons({})) >= nodes.nodes
+                placement = await asyncio.to_thread(launcher.launch, LaunchSpec(1, "pool", POLITE, "key"))
+                await launcher.wait_ready(Starting(1, POLITE, placement.handle, None), asyncio.Event(), CALM_S)
+                await launcher.stop(placement.handle, "pool", 1, 0)
+
+        asyncio.run(live())
+        assert proxy.seen["forgot"] == 4
+        assert launcher.pods.listed + launcher.nodes.listed == 2 + 4
 
 
 @pytest.mark.timeout(300 + 4 * PODS)

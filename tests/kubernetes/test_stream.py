@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from tasks.launchers.base import Exit, LaunchSpec, Placement, Starting
-from tasks.launchers.kubernetes import KubernetesLauncher, outcomes
+from tasks.launchers.kubernetes import KubernetesLauncher
 from tasks.launchers.kubernetes.stream import Stream
 from tests.kubernetes.conftest import MakeLauncher
 from tests.support.control_plane import ControlPlane
@@ -109,26 +109,6 @@ def test_after_the_server_was_restarted_all_is_listed_anew_and_no_end_is_missed(
         assert {one.worker_id for one in await asyncio.to_thread(launcher.list, POOL)} == set(range(11, MANY + 1))
         await all_stopped(launcher, placements[10:])
         await asyncio.gather(*exits[10:])
-
-    asyncio.run(live())
-
-
-def test_a_version_that_the_server_has_forgotten_is_listed_anew(launcher: KubernetesLauncher) -> None:
-    async def live() -> None:
-        (placement,) = await asyncio.to_thread(launched, launcher, 1)
-        await all_ready(launcher, [placement])
-        gone = asyncio.create_task(launcher.wait_exit(placement.handle))
-        await asyncio.to_thread(eventually, lambda: launcher.pods._response, "it watches", within_s=LIMIT_S)
-
-        def has_listed_anew() -> bool:
-            # As of the first version of all: not in the server's memory. News in between would bring a later one.
-            launcher.pods._version = "1"
-            cut(launcher.pods)
-            return launcher.pods.listed > 1
-
-        await asyncio.to_thread(eventually, has_listed_anew, "listed anew", within_s=LIMIT_S)
-        await all_stopped(launcher, [placement])
-        assert (await gone).outcome in {outcomes.DELETED, outcomes.CRASHED}
 
     asyncio.run(live())
 

@@ -16,6 +16,7 @@ import urllib3
 
 from tests.support.control_plane import ControlPlane, kubeconfig_for
 
+_GONE = b'{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}'
 _TOO_MANY = (
     b'{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"TooManyRequests","code":429,'
     b'"details":{"retryAfterSeconds":1}}'
@@ -31,6 +32,7 @@ class ApiProxy:
         self.seen: Counter[str] = Counter()
         self.next: list[str] = []
         self.chance = 0.0
+        self.forgets: list[str] = []  # of each next watch: "at once", or "in the stream", as servers do both
         self._dice = random.Random(seed)
         self._lock = threading.Lock()
         self._watches: set[socket.socket] = set()
@@ -86,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "refused":
             self._hang_up()
             return
+        if "watch=true" in self.path and self.proxy.forgets:
+            self._forget(self.proxy.forgets.pop(0))
+            return
         if fault == "busy":
             self._answer(429, _TOO_MANY)
             return
@@ -134,6 +139,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
         response.close()
         self.close_connection = True
+
+    def _forget(self, how: str) -> None:
+        self.proxy.seen["forgot"] += 1
+        if how == "at once":
+            self._answer(410, _GONE)
+        else:
+            self._answer(200, b'{"type":"ERROR","object":' + _GONE + b"}\n")
 
     def _hang_up(self) -> None:
         with suppress(OSError):
