@@ -61,7 +61,8 @@ def check(service: str, settings: Settings, *, node: str | None = None, timeout_
 
 def _worker(settings: Settings, timeout_s: float, node: str) -> str:
     """By Celery's ping, which the worker's main loop answers: not one that hangs, nor one that has lost its broker."""
-    from celery import Celery  # noqa: PLC0415 - the other checks do without
+    # From its own module: threads that import the package's lazy name at once have an ImportError.
+    from celery.app.base import Celery  # noqa: PLC0415 - the other checks do without
     from kombu.exceptions import OperationalError  # noqa: PLC0415
     from redis import RedisError  # noqa: PLC0415
 

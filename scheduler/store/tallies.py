@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg.types.json import Jsonb
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from scheduler.store.database import Connection, Database
+
+_ADD: LiteralString = "select tally(%(rows)s)"
 
 
 class Tally(NamedTuple):
@@ -28,12 +30,12 @@ def add(db: Database, seen: Collection[Tally]) -> None:
     Raises:
         Temporary: the database did not answer; whether it has added them is not known, but most likely not.
     """
-    db.transaction(lambda connection: add_within(connection, seen))
+    db.rows(_ADD, rows=_rows(seen))
 
 
 def add_within(connection: Connection, seen: Collection[Tally]) -> None:
     """Add to what there is, if all else of the transaction comes to be."""
-    connection.execute("select tally(%(rows)s)", {"rows": Jsonb([one._asdict() for one in seen])})
+    connection.execute(_ADD, {"rows": _rows(seen)})
 
 
 def count_ended(db: Database, at_most: int) -> int:
@@ -46,3 +48,7 @@ def read(db: Database) -> list[Tally]:
     """All there is."""
     rows = db.rows("select metric, labels, nullif(edge, 'infinity') as edge, many, total from tallies order by 1, 2, 3")
     return [Tally(**row) for row in rows]
+
+
+def _rows(seen: Collection[Tally]) -> Jsonb:
+    return Jsonb([one._asdict() for one in seen])

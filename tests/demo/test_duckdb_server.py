@@ -281,7 +281,7 @@ def test_a_missing_fact_names_itself() -> None:
         [sys.executable, "-m", "demo.echo_server"], env=environment, capture_output=True, timeout=READY_S, check=False
     )
     assert ended.returncode == 1
-    assert b"STOKER_ACTIVATION_KEY: expected a value" in ended.stderr
+    assert b"set STOKER_ACTIVATION_KEY" in ended.stderr
 
 
 def test_a_taken_port_names_itself(echo: Server) -> None:
