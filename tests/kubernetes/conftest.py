@@ -19,7 +19,7 @@ from tests.support.kubelet import Kubelet
 MakeLauncher = Callable[..., KubernetesLauncher]
 
 
-# `make test` leaves them out where there is nothing to test on; who asks for them by name gets an error there.
+# Left out where there is nothing to test on; `make test-kubernetes` gets an error there.
 collect_ignore_glob = [] if is_there() or os.environ.get("STOKER_REQUIRE") == "kubernetes" else ["test_*.py"]
 
 
