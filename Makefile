@@ -22,9 +22,8 @@ demo: $(INSTALLED) ## a whole deployment on this machine, and what it does under
 up: $(INSTALLED) ## engines, Celery workers, beat and Flower, until Ctrl-C
 	$(BIN)/stoker up
 
-# Three processes on two cores: much of what a test does is to wait for processes that it has started.
 test: $(INSTALLED) ## every test, against real engines
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/kubernetes
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/kubernetes
 
 test-kubernetes: $(INSTALLED) ## the launcher of pods on a real API server; KUBECONFIG=file for a cluster of yours
 	$(if $(KUBECONFIG),STOKER_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))) STOKER_REQUIRE=kubernetes $(BIN)/pytest tests/kubernetes

@@ -119,5 +119,9 @@ def test_what_went_wrong_is_an_alert_to_be_and_nothing_else_stays_one(prometheus
 def test_each_query_of_the_dashboards_has_data(prometheus: Prometheus, dashboard: str, panel: str, query: str) -> None:
     for metric in metrics(query):
         prometheus.until(f"count({metric})")
-    values = [float(one["value"][1]) for one in prometheus.until(query)]
-    assert not all(map(math.isnan, values)), (dashboard, panel, query)
+
+    def numbers() -> list[float]:
+        # A quantile of what has not been scraped twice is no number yet.
+        return [value for one in prometheus.query(query) if not math.isnan(value := float(one["value"][1]))]
+
+    eventually(numbers, f"{panel} of {dashboard} shows numbers: {query}", within_s=WITHIN_S)

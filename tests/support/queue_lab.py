@@ -20,7 +20,7 @@ from tests.support import celery_worker
 from tests.support.eventually import eventually
 from tests.support.queue_app import ARGUMENTS, LATER, URGENT, Stage, build
 
-WAIT_S = 20
+WAIT_S = 40  # a prefork worker on a busy machine takes half of it to stop
 _numbers = itertools.count()
 
 

@@ -138,7 +138,8 @@ def test_a_paused_queue_keeps_its_messages_while_others_are_served(on: Lab, key:
     on.send("late", key, 1, 2, queue=LATER)
     on.send("late", key, 10, 11, queue=URGENT)
     on.stage.hear("ends", key, 2)
-    assert on.stage.said("begins", key) == [10, 11]
+    # Two slots begin at once, in whatever order the machine has it.
+    assert sorted(on.stage.said("begins", key)) == [10, 11]
     assert on.queued() == [1, 2]
     assert "ok" in ask(on, "add_consumer", queue=LATER)
     on.stage.hear("ends", key, 2)
