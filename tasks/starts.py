@@ -10,12 +10,12 @@ import contextlib
 import os
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.utils.time import maybe_iso8601
-from celery.worker import state
 
 from tasks.patience import end_wait
 from tasks.requests import StokerRequest
@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EVENT: Final = "task-started-executing"
-# Where a message's delivery info has, on both sides of the pool, the process that took it, if that one's events are heard.
+# Where a message's delivery info has, on both sides of the pool, the process that took it, if that one's events are heard;
+# and, beside it, which of that process's requests it is.
 _TELLS: Final = "tells"
+_TAKEN: Final = "taken"
+# Not by task id, as Celery's own table has them: a request that parked and is released comes in a second message of its id,
+# and when the first is done with after that one was taken, its id is struck from Celery's table for both.
+_taken: WeakValueDictionary[int, Request] = WeakValueDictionary()
 
 
 class Start(NamedTuple):
@@ -94,17 +99,19 @@ class WaitingTask(StartingTask):
 def let_tell(request: Request) -> None:
     """Called where a message is received of a task that tells of its start itself: it then knows whether anybody listens."""
     if _is_heard(request):
-        request.delivery_info[_TELLS] = os.getpid()
+        request.delivery_info.update({_TELLS: os.getpid(), _TAKEN: id(request)})
+        _taken[id(request)] = request
 
 
 def tell(app: Celery, request: Context, start: Start) -> None:
     """A task that tells of its start itself has begun. What fails here fails no task: it is only not told."""
-    main = (request.delivery_info or {}).get(_TELLS)
+    delivery = request.delivery_info or {}
+    main = delivery.get(_TELLS)
     if main is None:
         return
     try:
         if main == os.getpid():
-            taken = state.requests.get(request.id)
+            taken = _taken.get(delivery[_TAKEN])
             if taken is not None:
                 taken.send_event(EVENT, **start._asdict())
         else:

@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from celery.app.task import Context
 from celery.events import EventDispatcher
+from celery.worker import state
 from kombu import Connection
 
 from tasks import starts
@@ -117,6 +118,22 @@ def test_where_nobody_listens_nothing_is_told_and_no_execution_knows_how(
     starts.tell(app, context, Start("plain", "q", 1.0))
     assert told(connection, heard) == []
     assert not any(value == os.getpid() for value in folding.delivery_info.values())
+
+
+def test_a_released_message_tells_though_the_one_that_parked_is_done_with_only_then(
+    app: Celery, connection: Connection, heard: list[dict[str, Any]]
+) -> None:
+    eventer = app.events.Dispatcher(connection, hostname="w@here")
+    id_ = uuid4().hex
+    parked, released = (request(app, CoalescingRequest, eventer, id=id_, **STAMP) for _ in range(2))
+    for taken in (parked, released):
+        state.task_reserved(taken)
+        state.task_accepted(taken)
+    state.task_ready(parked)
+    context = Context(id=id_, delivery_info=released.delivery_info, hostname="w@here")
+    starts.tell(app, context, Start("plain", "q", 1.0))
+    state.task_ready(released)
+    assert [event["uuid"] for event in told(connection, heard)] == [id_]
 
 
 def test_a_child_of_the_pool_tells_by_a_dispatcher_of_its_own(

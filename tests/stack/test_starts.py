@@ -8,6 +8,7 @@ import json
 import threading
 import urllib.request
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -65,6 +66,18 @@ class Told:
 
     def events(self, *ids: str) -> list[dict[str, Any]]:
         return [event for event in self.heard if event["uuid"] in ids]
+
+    def until_each_has_told(self, ids: Sequence[str]) -> None:
+        """One event of each, and no more; fails with the ids of which there was none."""
+
+        def heard() -> Counter[str]:
+            return Counter(event["uuid"] for event in self.events(*ids))
+
+        try:
+            eventually(lambda: heard() == Counter(ids), "an event each", within_s=WAIT_S)
+        except pytest.fail.Exception:
+            missing = [*(Counter(ids) - heard()).elements()]
+            pytest.fail(f"not within {WAIT_S:g} s: an event each of {ids}; none of {missing}; heard {dict(heard())}")
 
     def metrics(self) -> Metrics:
         exporter = self.deployment.settings.exporter
@@ -176,7 +189,7 @@ def test_events_rows_and_a_scrape_tell_the_same_of_operations_that_fold_and_park
         "select * from runs where operation_id = any(%(ids)s) order by id", ids=[plug.id for plug in plugs]
     )
     ids = [run["task_id"] for run in runs]
-    eventually(lambda: len(told.events(*ids)) == len(runs), f"an event each of {ids}", within_s=WAIT_S)
+    told.until_each_has_told(ids)
     # SQL and the events: each start once, with the same numbers.
     events = {event["uuid"]: event for event in told.events(*ids)}
     for run in runs:
@@ -225,7 +238,7 @@ def test_a_plain_task_tells_once_of_its_start(told: Told, pool: str) -> None:
     queue = node_queue("background", POOLS[pool])
     before = told.metrics()
     ids = [told.show(queue) for _ in range(5)]
-    eventually(lambda: len(told.events(*ids)) == len(ids), "an event each", within_s=WAIT_S)
+    told.until_each_has_told(ids)
     for event in told.events(*ids):
         assert (event["name"], event["queue"], event["lane_wait_s"]) == (OPERATION_SHOW_TASK, queue, 0.0)
         assert (event["defers"], event["folded"]) == (0, 0)
