@@ -18,6 +18,7 @@ from tasks.launchers import probes
 from tasks.launchers.base import LaunchPermanent
 from tasks.launchers.notify import NotifyListener, ready_worker
 from tasks.launchers.probes import wait_ready
+from tests.support.ports import free_port
 
 FAR_S = 60.0  # a period that no test waits out
 TEST_S = 10.0
@@ -54,12 +55,6 @@ async def ready(
     except TimeoutError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_an_http_probe_asks_until_the_answer_is_2xx() -> None:

@@ -11,9 +11,7 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +26,8 @@ import yaml
 
 from config.kubernetes import KubernetesLauncher
 from tasks.launchers.kubernetes.api import Api, Refusal
+from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 UP_S = 60.0
@@ -95,22 +95,15 @@ class ControlPlane:
         self.until_ready()
 
     def until_ready(self) -> None:
-        deadline, pause = time.monotonic() + UP_S, 0.05
-        while time.monotonic() < deadline:
-            try:
-                answer = self.pool().request(
-                    "GET",
-                    f"{self.server}/readyz",
-                    headers={"Authorization": f"Bearer {self.token}"},
-                    retries=False,
-                    timeout=2.0,
-                )
-                if answer.status == 200:
-                    return
-            except (urllib3.exceptions.HTTPError, OSError):
-                pass
-            time.sleep(pause)
-        pytest.fail(f"the API server is not ready after {UP_S:g} s; see {self.folder}/kube-apiserver.log")
+        eventually(self._is_ready, f"the API server is ready; see {self.folder}/kube-apiserver.log", within_s=UP_S)
+
+    def _is_ready(self) -> bool:
+        bearer = {"Authorization": f"Bearer {self.token}"}
+        try:
+            answer = self.pool().request("GET", f"{self.server}/readyz", headers=bearer, retries=False, timeout=2.0)
+        except (urllib3.exceptions.HTTPError, OSError):
+            return False
+        return answer.status == 200
 
     def pool(self, connections: int = 1) -> urllib3.PoolManager:
         """Connections to the server of one's own."""
@@ -162,7 +155,7 @@ def running_control_plane() -> Iterator[ControlPlane]:
 
 
 def _configured(folder: Path) -> ControlPlane:
-    port, token = _free_port(), secrets.token_hex(16)
+    port, token = free_port(), secrets.token_hex(16)
     server = f"https://127.0.0.1:{port}"
     (folder / "certs").mkdir()
     (folder / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
@@ -189,7 +182,7 @@ def kubeconfig_for(path: Path, server: str, ca: Path | None, token: str) -> Path
 
 def _commands(found: Path, plane: ControlPlane) -> dict[str, list[str]]:
     assert plane.folder is not None
-    at, etcd, peers = plane.folder, _free_port(), _free_port()
+    at, etcd, peers = plane.folder, free_port(), free_port()
     port = plane.server.rpartition(":")[2]
     # Since 1.24 there is no insecure port that would have to be switched off.
     version = subprocess.run([found / "kube-apiserver", "--version"], check=True, capture_output=True, text=True).stdout
@@ -237,9 +230,3 @@ def _end(plane: ControlPlane) -> None:
     for _, process in reversed(plane.processes.values()):
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

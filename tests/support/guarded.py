@@ -24,12 +24,12 @@ from tasks.engines.launch import end, launch
 from tests.support import profiles
 from tests.support.deployment import Deployment, started
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.queue_servers import (
     HOST,
     START_S,
     as_postgresql_asks,
     certificate,
-    free_port,
     listens,
     tls_in_front_of,
 )

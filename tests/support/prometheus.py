@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from tests.support.eventually import eventually
+from tests.support.ports import LOOPBACK, free_port
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
 INTERVAL = "1s"
@@ -67,8 +67,7 @@ def scraping(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
         job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
     written = folder / "prometheus.yml"
     written.write_text(yaml.safe_dump(document))
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"{LOOPBACK}:{free_port()}"
     command = ["prometheus", f"--config.file={written}", f"--storage.tsdb.path={folder / 'data'}"]
     log = (folder / "prometheus.log").open("w")
     with log, subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=log, stdout=log) as process:

@@ -21,14 +21,10 @@ import redis
 from tasks.engines.binaries import valkey_program
 from tasks.engines.launch import end, launch
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 START_S = 10
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @contextmanager

@@ -93,20 +93,15 @@ class Api:
 
     def delete(self, name: str, uid: str, grace_s: int) -> bool:
         """Ask for the end of exactly that pod; False if it is gone, or another bears its name."""
-        body = {"gracePeriodSeconds": grace_s, "preconditions": {"uid": uid}}
-        try:
-            self.request("DELETE", f"{self.pods}/{name}", body=body)
-        except Refusal as refusal:
-            if refusal.reason in {"NotFound", "Conflict"}:
-                return False
-            raise
-        return True
+        return self._of_exactly("DELETE", name, {"gracePeriodSeconds": grace_s, "preconditions": {"uid": uid}})
 
     def annotate(self, name: str, uid: str, annotations: Mapping[str, str | None]) -> bool:
         """Set annotations of exactly that pod, None removes one; False if it is gone."""
-        body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
+        return self._of_exactly("PATCH", name, {"metadata": {"uid": uid, "annotations": dict(annotations)}})
+
+    def _of_exactly(self, verb: str, name: str, body: Json) -> bool:
         try:
-            self.request("PATCH", f"{self.pods}/{name}", body=body)
+            self.request(verb, f"{self.pods}/{name}", body=body)
         except Refusal as refusal:
             if refusal.reason in {"NotFound", "Conflict"}:
                 return False
