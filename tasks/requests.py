@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery.concurrency.base import BasePool
+from celery.worker import state
 from celery.worker.request import Request
 
 from tasks.shown import shown
 
 if TYPE_CHECKING:
     from signal import Signals
+
+    from billiard.einfo import ExceptionInfo
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +37,17 @@ class StokerRequest(Request):
         """For `celery inspect` and Flower's page of a worker: the arguments as they are shown everywhere, never themselves."""
         told: dict[str, Any] = super().info(safe=True)
         return told
+
+    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's own signature
+        """It has ended, or parked, or is to be retried: of the last two the next message has the same id.
+
+        Celery strikes an id from its table when one of its messages is done with. One that was taken before that could then be
+        found no more, and neither terminated.
+        """
+        later = state.requests.get(self.id)
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        if later is not self and later in state.reserved_requests:
+            state.requests.setdefault(self.id, later)
 
     def terminate(self, pool: BasePool, signal: Signals | str | None = None) -> None:
         """Terminated by a click in Flower or `celery control`. A thread cannot be ended, and what it runs is told instead."""

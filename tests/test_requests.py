@@ -9,8 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from billiard.einfo import ExceptionInfo
 from celery import Celery
 from celery.concurrency.thread import TaskPool
+from celery.exceptions import Ignore, Retry
+from celery.worker import state
 
 from tasks.starts import StartingRequest, StartingTask
 
@@ -37,14 +40,38 @@ def app() -> Iterator[Celery]:
         yield made
 
 
-@pytest.fixture
-def request_of(app: Celery) -> Any:
+def taken(app: Celery) -> Any:
     sent = app.amqp.as_task_v2("7", "told")
     message = SimpleNamespace(headers=sent.headers, body=b"", delivery_info={}, properties={}, payload=sent.body)
     message.content_type = message.content_encoding = None
-    task = app.tasks["told"]
-    task.told = []
-    return StartingRequest(message, app=app, task=task)
+    return StartingRequest(message, app=app, task=app.tasks["told"])
+
+
+@pytest.fixture
+def request_of(app: Celery) -> Any:
+    made = taken(app)
+    made.task.told = []
+    return made
+
+
+@pytest.mark.parametrize("error", [Ignore(), Retry()])
+def test_the_message_that_follows_one_of_its_id_is_found_when_that_one_is_done_with(
+    app: Celery, error: Exception
+) -> None:
+    first, later = taken(app), taken(app)
+    try:
+        for each in (first, later):
+            state.task_reserved(each)
+        try:
+            raise error
+        except type(error):
+            first.on_failure(ExceptionInfo())
+        # Where Celery looks for what it is to terminate.
+        assert state.requests["7"] is later
+        state.task_ready(later)
+        assert "7" not in state.requests
+    finally:
+        state.reset_state()
 
 
 def test_what_runs_is_told_at_once(request_of: StartingRequest) -> None:
