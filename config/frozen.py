@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Frozen(BaseModel):
@@ -24,7 +27,11 @@ def refuse_unknown_keys(model: type[BaseModel], values: object) -> None:
     """Raise ValueError for a key that the model does not have, naming the nearest that it has."""
     for key in values if isinstance(values, dict) else ():
         if key not in model.model_fields:
-            near = difflib.get_close_matches(str(key), model.model_fields, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(model.model_fields))}"
-            msg = f"unknown key {key!r}{hint}"
+            msg = f"unknown key {key!r}{hint(str(key), sorted(model.model_fields))}"
             raise ValueError(msg)
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """The nearest of the known names, or else all of them: what follows the unknown one in a message."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

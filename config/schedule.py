@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Self
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Self
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from config.cadence import LEAST_INTERVAL_S, Cadence, parse, text_of
-from config.frozen import Frozen
+from config.frozen import Frozen, hint
 from config.names import SWEEP_TASK, TICK_TASKS
 
 if TYPE_CHECKING:
@@ -90,11 +89,6 @@ class Schedule(Frozen):
         return self
 
     @property
-    def periods(self) -> dict[str, float]:
-        """Tick task to its period in seconds."""
-        return dict(zip(TICK_TASKS, (self.reconcile_s, self.reap_s, self.sweep_s), strict=True))
-
-    @property
     def everything(self) -> dict[str, ScheduledTask]:
         """All entries by name: the ticks first."""
         ticks = {
@@ -104,7 +98,7 @@ class Schedule(Frozen):
                 # The sweep does not coalesce: one that could not begin before the next is due is not needed any more.
                 expires_s=period_s if task == SWEEP_TASK else None,
             )
-            for task, period_s in self.periods.items()
+            for task, period_s in zip(TICK_TASKS, (self.reconcile_s, self.reap_s, self.sweep_s), strict=True)
         }
         return {**ticks, **self.entries}
 
@@ -114,7 +108,5 @@ def broken_entries(schedule: Schedule, queues: Sequence[str]) -> list[str]:
     wrong = []
     for name, entry in schedule.entries.items():
         if entry.queue is not None and entry.queue not in queues:
-            near = difflib.get_close_matches(entry.queue, queues, n=1)
-            remedy = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(queues)}"
-            wrong.append(f"schedule.entries.{name}.queue = {entry.queue!r}: unknown queue{remedy}")
+            wrong.append(f"schedule.entries.{name}.queue = {entry.queue!r}: unknown queue{hint(entry.queue, queues)}")
     return wrong

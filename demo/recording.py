@@ -26,7 +26,7 @@ from demo.tenant import Stage
 from tasks.context import Context
 from tasks.draining import empty_pool
 from tasks.engines import wipe
-from tasks.services import FLOWER_ADDRESS, services
+from tasks.services import services
 from tasks.up import Stack
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def record(settings: Settings, ground: Ground, screen: Screen, journal: Journal)
         down.enter_context(stack)
         kind = settings.profiles[PROFILE]
         with signals.leaving(), Sampler(settings.database_dsn, kind.name, journal, screen.show) as sampler:
-            screen.note(f"Flower: http://{FLOWER_ADDRESS}:{settings.flower.port} as user {FLOWER_USER},")
+            screen.note(f"Flower: http://{settings.flower.address}:{settings.flower.port} as user {FLOWER_USER},")
             screen.note(f"  password in {password_file(settings.locations)}, while this runs")
             screen.note(ground.words)
             stack.wait_ready(READY_S_MAX)

@@ -10,7 +10,7 @@ import structlog
 from scheduler.core.states import WorkerState
 from scheduler.store import launches, reaping
 from tasks import correlation
-from tasks.launchers.base import EXITED, LAUNCH_FAILED
+from tasks.launchers.base import EXITED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 def became_ready(
-    context: Context, known: Launched, kind: Profile, place: Placement | None = None, *, unschedulable: bool = False
+    context: Context, known: Launched, kind: Profile, place: Placement | None, *, unschedulable: bool
 ) -> None:
     """The worker answers: park it or hand it to whoever waits, and wake that caller."""
     if place is not None and place.endpoint is not None and place.node is not None:
@@ -38,7 +38,7 @@ def became_ready(
         context.request_stop([known.worker_id])
 
 
-def give_up(context: Context, worker_id: int, reason: str, *, gone: bool, outcome: Outcome = LAUNCH_FAILED) -> None:
+def give_up(context: Context, worker_id: int, reason: str, *, gone: bool, outcome: Outcome) -> None:
     """End a spawn that came to nothing, back its profile off, and stop what may still run of it."""
     backoff = context.settings.backoff
     after = launches.failed(

@@ -29,13 +29,7 @@ def _answer(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _submitted(operation: Operation, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    return {
-        "operation": operation.id,
-        "state": str(operation.state),
-        "is_new": operation.is_new,
-        "correlation_id": operation.correlation_id,
-        **more,
-    }
+    return {**operation.as_json(), **more}
 
 
 @shared_task(name=names.OPERATION_SUBMIT_TASK)

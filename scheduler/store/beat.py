@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 from uuid import UUID, uuid5
 
-from scheduler.store.schedule import seen_by
+from scheduler.store.schedule import now_by, seen_by
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -136,10 +136,7 @@ def lift(connection: Connection, epoch: int, above: int) -> int | None:
 
 def look(connection: Connection) -> tuple[list[Entry], datetime]:
     """The entries, and the time by the database's clock."""
-    seen = seen_by(connection)
-    row = connection.execute("select clock_timestamp() as now").fetchone()
-    assert row is not None, "a select without from returns one row"
-    return seen, row["now"]
+    return seen_by(connection), now_by(connection)
 
 
 def claim(connection: Connection, entry: Entry, tick: Tick, epoch: int) -> Claimed | None:

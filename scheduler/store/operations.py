@@ -66,6 +66,15 @@ class Operation:
     is_new: bool  # False: an equal one was pending, and stands for this request too
     correlation_id: str | None  # its own: that of the request which made it
 
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "operation": self.id,
+            "state": str(self.state),
+            "is_new": self.is_new,
+            "correlation_id": self.correlation_id,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Released:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from scheduler.core.reap import IdleWorker
 
@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from scheduler.store.database import Connection, Database
+
+# What closes a node to claims: an operator, or the platform.
+_MARK_WORKERS: LiteralString = (
+    "update workers w set cordoned = n.cordoned or n.unschedulable from nodes n"
+    " where n.name = any(%(names)s) and w.node = n.name and w.ended_at is null"
+)
 
 
 def idle_workers(db: Database, profile: str) -> tuple[datetime | None, list[IdleWorker]]:
@@ -102,11 +108,7 @@ def cordon(db: Database, node: str, *, cordoned: bool) -> bool:
             "update nodes set cordoned = %(cordoned)s where name = %(node)s returning name",
             {"node": node, "cordoned": cordoned},
         ).fetchone()
-        connection.execute(
-            "update workers w set cordoned = n.cordoned or n.unschedulable from nodes n"
-            " where n.name = %(node)s and w.node = n.name and w.ended_at is null",
-            {"node": node},
-        )
+        connection.execute(_MARK_WORKERS, {"names": [node]})
         return found is not None
 
     return db.transaction(work)
@@ -122,11 +124,7 @@ def follow_platform(db: Database, marks: Mapping[str, bool]) -> dict[str, bool]:
             {"names": list(marks), "marks": list(marks.values())},
         ).fetchall()
         if changed:
-            connection.execute(
-                "update workers w set cordoned = n.cordoned or n.unschedulable from nodes n"
-                " where n.name = any(%(names)s) and w.node = n.name and w.ended_at is null",
-                {"names": [row["name"] for row in changed]},
-            )
+            connection.execute(_MARK_WORKERS, {"names": [row["name"] for row in changed]})
         return {row["name"]: row["unschedulable"] for row in changed}
 
     return db.transaction(work)

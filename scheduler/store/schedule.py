@@ -39,6 +39,7 @@ values (%(name)s, %(settings)s, %(overrides)s, %(anchor_at)s, %(due_at)s, %(chan
 on conflict (name) do update set settings = excluded.settings, overrides = excluded.overrides, due_at = excluded.due_at,
     revision = schedule.revision + 1, changed_at = coalesce(excluded.changed_at, schedule.changed_at),
     changed_by = coalesce(excluded.changed_by, schedule.changed_by)
+returning *, (settings || overrides)::text as in_force
 """
 _ASK: LiteralString = "update schedule set asked_at = %(at)s, asked_by = %(by)s where name = %(name)s"
 _EVENT: LiteralString = "insert into events (kind, detail) values (%(kind)s, %(detail)s)"
@@ -154,7 +155,7 @@ def request_run(db: Database, name: str, *, by: str) -> Asked:
         old = _named(_locked(connection), name)
         if old.asked_at is not None:
             return Asked(old.asked_at, str(old.asked_by), is_new=False)
-        at = _now(connection)
+        at = now_by(connection)
         connection.execute(_ASK, {"name": name, "at": at, "by": by})
         _call(connection, name)
         return Asked(at, by, is_new=True)
@@ -174,7 +175,7 @@ def ticks(db: Database, name: str | None = None, limit: int = 100) -> list[Row]:
 
 def now(db: Database) -> datetime:
     """The time by the database's clock, on which all of it is due."""
-    return db.transaction(_now)
+    return db.transaction(now_by)
 
 
 def last_ticks(db: Database) -> dict[str, Row]:
@@ -229,7 +230,7 @@ def _change(
         raise Refused(
             "too many entries", expected=f"at most {ENTRIES_MOST}", remedy="remove one (`stoker schedule reset`)"
         )
-    now = _now(connection)
+    now = now_by(connection)
     anchor = now if old is None else old.anchor_at
     values = {
         "name": name,
@@ -240,8 +241,9 @@ def _change(
         "changed_at": None if by == BY_SETTINGS else now,
         "by": None if by == BY_SETTINGS else by,
     }
-    connection.execute(_WRITE, values)
-    after = _locked(connection)[name]
+    row = connection.execute(_WRITE, values).fetchone()
+    assert row is not None, "a write of one entry returns it"
+    after = entry_of(row)
     # What is new in the settings stands there.
     is_told = by != BY_SETTINGS if old is None else old.in_force() != in_force
     if is_told:
@@ -301,7 +303,8 @@ def _locked(connection: Connection) -> dict[str, Entry]:
     return {one.name: one for one in seen_by(connection)}
 
 
-def _now(connection: Connection) -> datetime:
+def now_by(connection: Connection) -> datetime:
+    """The time by the database's clock."""
     row = connection.execute("select clock_timestamp() as now").fetchone()
     assert row is not None, "a select without from returns one row"
     now: datetime = row["now"]

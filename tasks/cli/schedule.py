@@ -181,9 +181,7 @@ def _tell(context: Context, name: str, change: store.Change, *, as_json: bool, d
         console.print("an operator had added it, and the settings have no such entry", style="dim", highlight=False)
         return
     enabled = after.definition.enabled
-    title = "next times" if enabled else "next times, were it enabled"
-    zone = views.row(after, context.settings, None)["zone"]
-    console.print(views.preview(due, zone, now, title))
+    console.print(views.preview(due, views.zone_of(after), now, enabled=enabled))
     if not enabled and after.definition.task in TICK_TASKS:
         console.print(
             f"without {after.definition.task} the pool is not kept: enable it again soon",

@@ -44,14 +44,13 @@ def upcoming(entry: Entry, now: datetime, count: int = PREVIEWED) -> list[dateti
 def row(entry: Entry, settings: Settings, last: Row | None) -> dict[str, Any]:
     """All of an entry, for programs; `last` is the last tick of it."""
     task = entry.definition
-    is_cron = isinstance(entry.cadence, Cron)
     return {
         "entry": entry.name,
         "task": task.task,
         "args": list(task.args),
         "kwargs": task.kwargs,
         "cadence": task.cadence,
-        "zone": task.zone if is_cron else None,
+        "zone": zone_of(entry),
         "means": describe(entry.cadence) if entry.cadence else None,
         "queue": task.queue or settings.routes.get(task.task, settings.routes[OTHER_TASKS]),
         "is_routed": task.queue is None,
@@ -70,6 +69,11 @@ def row(entry: Entry, settings: Settings, last: Row | None) -> dict[str, Any]:
         "revision": entry.revision,
         "fault": entry.fault or None,
     }
+
+
+def zone_of(entry: Entry) -> str | None:
+    """Whose clock its crontab reads; None of an interval."""
+    return entry.definition.zone if isinstance(entry.cadence, Cron) else None
 
 
 def beat_row(beat: Holder | None) -> dict[str, Any] | None:
@@ -119,13 +123,13 @@ def entry(one: Mapping[str, Any], due: Sequence[datetime], now: datetime) -> Ren
     for name, text in lines.items():
         facts.add_row(name, Text(text))
     notes = [Text(line, style="yellow") for line in _notes(one)]
-    title = "next times" if one["enabled"] else "next times, were it enabled"
-    return Group(Text(one["entry"], style="bold"), facts, *notes, preview(due, one["zone"], now, title))
+    shown = preview(due, one["zone"], now, enabled=one["enabled"])
+    return Group(Text(one["entry"], style="bold"), facts, *notes, shown)
 
 
-def preview(due: Sequence[datetime], zone: str | None, now: datetime, title: str = "next times") -> RenderableType:
+def preview(due: Sequence[datetime], zone: str | None, now: datetime, *, enabled: bool) -> RenderableType:
     """When it will be sent: on the clock of its zone, and in UTC."""
-    shown = plain_table(title)
+    shown = plain_table("next times" if enabled else "next times, were it enabled")
     for column in (*((zone,) if zone and zone != "UTC" else ()), "UTC", "in"):
         shown.add_column(column, justify="right" if column == "in" else "left")
     for at in due:

@@ -69,4 +69,4 @@ def show(context: Context) -> None:
     nodes = [{"node": node, **lengths} for node, lengths in seen["node_queues"].items()]
     print_table("queues of nodes", ("node", *OPERATION_QUEUES), nodes)
     console.print(operation_views.live(seen["operations"]))
-    console.print(views.pool(context.db))
+    console.print(views.pool_of(seen["profiles"], seen["nodes"], seen["tenants"]))

@@ -35,13 +35,7 @@ def submit(
     context.operations.check_wait(wait_s)
     with correlation.within(correlation.chosen(story)):
         operation, more = ask(context)
-    answer = {
-        "operation": operation.id,
-        "state": str(operation.state),
-        "is_new": operation.is_new,
-        "correlation_id": operation.correlation_id,
-        **more,
-    }
+    answer = {**operation.as_json(), **more}
     if wait_s:
         row = context.operations.wait(operation.id, wait_s)
         answer |= {"state": row["state"], "error": row["error"], "took_s": row["took_s"]}

@@ -71,7 +71,7 @@ def screen(context: Context) -> RenderableType:
         cells = (f"{event['at']:%H:%M:%S}", event["kind"], event["profile"] or "", str(event["worker_id"] or ""))
         events.add_row(*map(Text, cells))
     try:
-        pool = views.pool(context.db)
+        pool = views.pool_of(seen["profiles"], status.nodes(context.db), status.tenants(context.db))
     except Temporary as error:  # it went between two questions
         return Group(queues, Text(f"PostgreSQL is away: {error}", style="red"))
     return Group(

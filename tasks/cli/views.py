@@ -24,7 +24,14 @@ _STATES: Final = {
 
 def pool(db: Database) -> RenderableType:
     """The pool: a row a profile, its nodes, the tenants that hold or are capped."""
-    return Group(_profiles(status.pool(db)), _nodes(status.nodes(db)), _tenants(status.tenants(db)))
+    return pool_of(status.pool(db), status.nodes(db), status.tenants(db))
+
+
+def pool_of(
+    profiles: list[dict[str, Any]], nodes: list[dict[str, Any]], tenants: list[dict[str, Any]]
+) -> RenderableType:
+    """The same, of what was read already."""
+    return Group(_profiles(profiles), _nodes(nodes), _tenants(tenants))
 
 
 def _profiles(rows: list[dict[str, Any]]) -> RenderableType:

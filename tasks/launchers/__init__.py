@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tasks.launchers.base import (
-    Exit,
     ForeignHandle,
     Handle,
     Launcher,
@@ -11,31 +10,24 @@ from tasks.launchers.base import (
     LaunchPermanent,
     LaunchSpec,
     LaunchTemporary,
-    LaunchUnknown,
-    Outcome,
     Placement,
     Running,
-    Starting,
 )
 from tasks.launchers.notify import NotifyListener
 from tasks.launchers.probes import wait_ready
 from tasks.launchers.process import ProcessLauncher
 
 __all__ = [
-    "Exit",
     "ForeignHandle",
     "Handle",
     "LaunchError",
     "LaunchPermanent",
     "LaunchSpec",
     "LaunchTemporary",
-    "LaunchUnknown",
     "Launcher",
     "NotifyListener",
-    "Outcome",
     "Placement",
     "ProcessLauncher",
     "Running",
-    "Starting",
     "wait_ready",
 ]

@@ -64,9 +64,9 @@ def ended(launcher: KubernetesLauncher, placement: Placement, within_s: float = 
     return asyncio.run(wait())
 
 
-def refusal(launcher: KubernetesLauncher, profile: object = POLITE) -> LaunchError:
+def refusal(launcher: KubernetesLauncher, profile: object = POLITE, worker_id: int = 1) -> LaunchError:
     with pytest.raises(LaunchError) as raised:
-        launch(launcher, profile=profile)
+        launch(launcher, worker_id, profile)
     return raised.value
 
 
@@ -101,7 +101,7 @@ def test_a_quota_is_no_want_of_rights(launcher: KubernetesLauncher, plane: Contr
         lambda: plane.api.request("GET", f"{quotas}/q").get("status", {}).get("hard"), "the quota counts", within_s=20
     )
     first = launch(launcher)
-    check(_refusal_of(launcher, 2), outcomes.QUOTA, LaunchTemporary)
+    check(refusal(launcher, worker_id=2), outcomes.QUOTA, LaunchTemporary)
     asyncio.run(launcher.stop(first.handle, POOL, 1, 0))
 
 
@@ -168,9 +168,3 @@ def test_a_node_that_is_gone_takes_its_workers_with_it(
         (doomed.remove if how == "taken away" else doomed.freeze)(f"{prefix}-1")
         assert ended(launcher, placement, NODE_LOST_S).outcome is outcomes.NODE_LOST
         assert not launcher.alive(placement.handle)
-
-
-def _refusal_of(launcher: KubernetesLauncher, worker_id: int) -> LaunchError:
-    with pytest.raises(LaunchError) as raised:
-        launch(launcher, worker_id)
-    return raised.value

@@ -83,17 +83,6 @@ class ControlPlane:
         self._run("kube-apiserver", argv)
         self.until_ready()
 
-    def kill_api(self) -> None:
-        """The API server is gone, as by kill -9."""
-        process = self.processes["kube-apiserver"][1]
-        process.kill()
-        process.wait()
-
-    def start_api(self) -> None:
-        """And comes back."""
-        self._run("kube-apiserver", self.processes["kube-apiserver"][0])
-        self.until_ready()
-
     def until_ready(self) -> None:
         eventually(self._is_ready, f"the API server is ready; see {self.folder}/kube-apiserver.log", within_s=UP_S)
 

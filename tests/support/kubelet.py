@@ -27,6 +27,7 @@ Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 _BEAT_S = 2.0
 _PROBE_S = 0.05
+_NODES_MAX = 100
 _addresses = itertools.count(os.getpid() % 200 * 256 + 2)
 
 
@@ -41,7 +42,6 @@ class Kubelet:
         pods: int = 110,
         prefix: str = ANY_NODES,
         autoscale_s: float | None = None,
-        nodes_max: int = 100,
     ) -> None:
         cluster = KubernetesLauncher(
             kubeconfig=kubeconfig, qps=5_000, burst=5_000, connections=24, watch_s=60.0, request_s=20.0
@@ -50,7 +50,6 @@ class Kubelet:
         self._pods_per_node = pods
         self._prefix = prefix
         self._autoscale_s = autoscale_s
-        self._nodes_max = nodes_max
         self._first = nodes
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
@@ -91,12 +90,6 @@ class Kubelet:
 
     def cordon(self, node: str, *, closed: bool = True) -> None:
         self._ask("PATCH", f"/api/v1/nodes/{node}", {"spec": {"unschedulable": closed or None}})
-
-    def processes(self) -> list[int]:
-        """Of the pods that run."""
-        return [
-            run.process.pid for run in list(self._running.values()) if run.process and run.process.returncode is None
-        ]
 
     @contextmanager
     def running(self) -> Iterator[Kubelet]:
@@ -227,7 +220,7 @@ class Kubelet:
         if self._autoscale_s is None:
             return
         missing = -(-len(self._unschedulable) // self._pods_per_node)
-        while self._coming < missing and len(self.nodes) + self._coming < self._nodes_max:
+        while self._coming < missing and len(self.nodes) + self._coming < _NODES_MAX:
             self._coming += 1
             self._spawn(self._provision())
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import NoScriptError
-
 from scheduler.redis.queues.keys import ONCE_KEY, SENDER_KEY, wake_key
 from scheduler.redis.queues.picking import Script
 
@@ -41,6 +39,7 @@ class Once:
 
     def __init__(self, client: redis.Redis, prefix: str = "") -> None:
         self._client, self._prefix = client, prefix
+        self._script = client.register_script(ONCE.text)
 
     def ask(self, mark: str, epoch: int) -> Answer:
         """Whether this message may be sent."""
@@ -58,10 +57,5 @@ class Once:
         return self._prefix + SENDER_KEY, self._prefix + ONCE_KEY + mark
 
     def _call(self, keys: tuple[str, ...], epoch: int, *message: str) -> Answer:
-        arguments: tuple[str | int, ...] = (*keys, epoch, round(KNOWN_S * 1000), *message)
-        reply: Any
-        try:
-            reply = self._client.evalsha(ONCE.sha, len(keys), *arguments)
-        except NoScriptError:
-            reply = self._client.eval(ONCE.text, len(keys), *arguments)
+        reply: Any = self._script(keys=keys, args=(epoch, round(KNOWN_S * 1000), *message))
         return Answer(Said(reply[0]), *map(int, reply[1:]))

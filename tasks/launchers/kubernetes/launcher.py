@@ -57,8 +57,8 @@ class KubernetesLauncher:
         self._api = Api(cluster, counted)
         self.pods = Stream(self._api, self._api.pods, f"{cluster.label_prefix}/pool", trimmed_pod)
         self.nodes = Stream(self._api, self._api.nodes, "", trimmed_node)
-        # Requests that coroutines make. Apart from the loop's own executor, whose threads are the database's.
         self._room_is_clear = False
+        # Requests that coroutines make. Apart from the loop's own executor, whose threads are the database's.
         self._threads = ThreadPoolExecutor(cluster.connections, thread_name_prefix="stoker-kubernetes")
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ _OUT_OF_REACH: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unre
 
 def name_of(pool_id: str, worker_id: int) -> str:
     """The one name that a worker's pod can have: to create it twice is to create it once."""
-    return f"stoker-{hashlib.sha256(pool_id.encode()).hexdigest()[:10]}-{worker_id}"
+    return f"{_prefix(pool_id)}-{worker_id}"
 
 
 def labels_of(cluster: KubernetesLauncher, pool_id: str, worker_id: int) -> dict[str, str]:
@@ -56,55 +56,50 @@ def manifest(spec: LaunchSpec, cluster: KubernetesLauncher) -> dict[str, Any]:
     if kind.kubernetes is None:
         msg = f"profile {kind.name}: expected [profiles.{kind.name}.kubernetes] with an image, got none; add it"
         raise ValueError(msg)
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name_of(spec.pool_id, spec.worker_id),
-            "namespace": cluster.namespace,
-            "labels": {
-                "app.kubernetes.io/managed-by": "stoker",
-                f"{cluster.label_prefix}/profile": kind.name,
-                **labels_of(cluster, spec.pool_id, spec.worker_id),
-            },
-            "annotations": {f"{cluster.label_prefix}/profile": kind.canonical},
-        },
-        "spec": _spec(spec, kind, kind.kubernetes),
-    }
+    name, labels = name_of(spec.pool_id, spec.worker_id), labels_of(cluster, spec.pool_id, spec.worker_id)
+    return _document(name, kind, cluster, labels, _spec(spec, kind, kind.kubernetes))
 
 
 def placeholder(pool_id: str, kind: Profile, number: int, cluster: KubernetesLauncher) -> dict[str, Any]:
     """The document of a pod that holds the room of one worker and makes way for any."""
     assert kind.kubernetes is not None, "who has headroom has pods"
-    name = f"{name_of(pool_id, 0).removesuffix('-0')}-room-{kind.name}-{number}"
     amounts = _amounts(kind)
+    spec = {
+        **_place(kind.kubernetes),
+        "terminationGracePeriodSeconds": 0,
+        "priorityClassName": cluster.placeholder_class,
+        "containers": [
+            {
+                "name": "placeholder",
+                "image": cluster.placeholder_image,
+                "resources": {"requests": amounts, "limits": amounts},
+                "securityContext": dict(_CONFINED),
+            }
+        ],
+    }
+    # Another mark than a worker's: nobody claims it, and no sweep takes it for one.
+    labels = {f"{cluster.label_prefix}/room": pool_id}
+    return _document(f"{_prefix(pool_id)}-room-{kind.name}-{number}", kind, cluster, labels, spec)
+
+
+def _prefix(pool_id: str) -> str:
+    return f"stoker-{hashlib.sha256(pool_id.encode()).hexdigest()[:10]}"
+
+
+def _document(
+    name: str, kind: Profile, cluster: KubernetesLauncher, labels: dict[str, str], spec: dict[str, Any]
+) -> dict[str, Any]:
+    profile = f"{cluster.label_prefix}/profile"
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": name,
             "namespace": cluster.namespace,
-            # Another mark than a worker's: nobody claims it, and no sweep takes it for one.
-            "labels": {
-                "app.kubernetes.io/managed-by": "stoker",
-                f"{cluster.label_prefix}/profile": kind.name,
-                f"{cluster.label_prefix}/room": pool_id,
-            },
-            "annotations": {f"{cluster.label_prefix}/profile": kind.canonical},
+            "labels": {"app.kubernetes.io/managed-by": "stoker", profile: kind.name, **labels},
+            "annotations": {profile: kind.canonical},
         },
-        "spec": {
-            **_place(kind.kubernetes),
-            "terminationGracePeriodSeconds": 0,
-            "priorityClassName": cluster.placeholder_class,
-            "containers": [
-                {
-                    "name": "placeholder",
-                    "image": cluster.placeholder_image,
-                    "resources": {"requests": amounts, "limits": amounts},
-                    "securityContext": dict(_CONFINED),
-                }
-            ],
-        },
+        "spec": spec,
     }
 
 
