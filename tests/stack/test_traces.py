@@ -40,7 +40,9 @@ def collector() -> Iterator[Collector]:
 def traced(servers: Servers, collector: Collector) -> Iterator[Deployment]:
     def placed(wanted: Sequence[Service], _: Settings) -> list[Service]:
         quick = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_RESOURCE_ATTRIBUTES": "service.name=stoker-test"}
-        return [dataclasses.replace(service, env={**service.env, **quick}) for service in wanted]
+        # Without beat: a tick of its own may answer a claim's demand before the claim's does, and in another trace.
+        told = [service for service in wanted if not service.name.startswith("beat")]
+        return [dataclasses.replace(service, env={**service.env, **quick}) for service in told]
 
     document = {**DOCUMENT, "traces": {"enabled": True, "endpoint": collector.url}}
     with deployed(servers, document, placed=placed) as deployment:
