@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,8 @@ from tests.support.control_plane import ControlPlane
 from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE, POLITE
 
-MANIFEST = Path(__file__).parents[2] / "deploy" / "kubernetes" / "rbac.yaml"
+ROOT = Path(__file__).parents[2]
+MANIFEST = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
 LIMIT_S = 20.0
 WORKERS = "stoker-workers"
 KINDS = {
@@ -33,6 +37,20 @@ KINDS = {
 ACCOUNTS = "/api/v1/namespaces/stoker/serviceaccounts"
 # Of each resource, what the manifest grants; all else of these is refused.
 GRANTED = {"pods": {"create", "get", "list", "watch", "patch", "delete"}, "resourcequotas": {"list"}}
+# Without a kubeconfig.
+INSIDE = """
+import asyncio
+from config.kubernetes import KubernetesLauncher as Cluster
+from tasks.launchers.base import LaunchSpec
+from tasks.launchers.kubernetes import KubernetesLauncher
+from tests.support.pods import POLITE
+
+launcher = KubernetesLauncher(Cluster())
+placement = launcher.launch(LaunchSpec(7, "inside", POLITE, "key"))
+print([one.worker_id for one in launcher.list("inside")])
+asyncio.run(launcher.stop(placement.handle, "inside", 7, 0))
+launcher.close()
+"""
 VERBS = ("create", "get", "list", "watch", "patch", "update", "delete", "deletecollection")
 
 
@@ -70,6 +88,31 @@ def test_the_account_can_live_a_workers_whole_life(launcher: KubernetesLauncher,
             await launcher.wait_exit(placement.handle)
 
     asyncio.run(live())
+
+
+def test_the_account_of_ones_own_pod_will_do(
+    account: Path, plane: ControlPlane, nodes: Kubelet, tmp_path: Path
+) -> None:
+    if plane.folder is None or os.geteuid() != 0:
+        pytest.skip("lays an account's files where a pod has them, and those of this test's own server: needs root")
+    assert nodes.nodes
+    (user,) = yaml.safe_load(account.read_text())["users"]
+    (tmp_path / "token").write_text(user["user"]["token"])
+    host, port = plane.server.removeprefix("https://").split(":")
+    # /var/run is /run; what is mounted there is mounted for this one process.
+    mounted = "/run/secrets/kubernetes.io/serviceaccount"
+    lay = f"mount -t tmpfs none /run; mkdir -p {mounted}; cp {tmp_path}/token {plane.folder}/certs/apiserver.crt {mounted}"
+    then = f'mv {mounted}/apiserver.crt {mounted}/ca.crt; exec {sys.executable} -c "$0"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-euc", f"{lay}; {then}", INSIDE],
+        cwd=ROOT,
+        env={**os.environ, "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "[7]\n"), done.stderr
 
 
 def test_the_account_can_tell_why_it_was_refused(account: Path) -> None:

@@ -17,7 +17,7 @@ from scheduler.store import history
 from tasks.pool import Held
 from tests.support import profiles
 from tests.support.control_plane import ControlPlane
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import QUICK, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE
@@ -28,7 +28,7 @@ FLOOR, TENANTS, PODS_PER_NODE = 5, 30, 3
 NODE_S = float(os.environ.get("STOKER_TEST_NODE_S") or 4.0)
 # From a node that is there to a worker that answers: its scheduler, its agent, a Python process, on a busy machine.
 BEYOND_S = 25.0
-PATIENCE_S = 90.0 + 2 * NODE_S
+PATIENCE_S = 55.0 + 2 * NODE_S
 ROLES = ("spawn", "control", "user", "beat")
 
 
@@ -37,7 +37,7 @@ def ramping(plane: ControlPlane, servers: Servers, twice: Sequence[str] = ()) ->
     name = f"scale-{uuid.uuid4().hex[:6]}"
     namespace = plane.namespace(name)
     with Kubelet(plane.kubeconfig, nodes=2, pods=PODS_PER_NODE, prefix=name, autoscale_s=NODE_S).running() as nodes:
-        times = {"ready_s": NODE_S + 60, "spawn_budget_s": NODE_S + 70}
+        times = {"ready_s": NODE_S + 60, "spawn_budget_s": NODE_S + 70, "lease_s": PATIENCE_S}
         pod = {"image": IMAGE, **nodes.placing}
         cluster = {
             "namespace": namespace,
@@ -48,6 +48,7 @@ def ramping(plane: ControlPlane, servers: Servers, twice: Sequence[str] = ()) ->
         document = {
             "profiles": {"ramp": profiles.echo(floor=FLOOR, cpu="10m", kubernetes=pod, **times)},
             "launcher": {"kind": "kubernetes", "kubernetes": cluster},
+            "timeouts": {**QUICK["timeouts"], "claim_wait_max_s": PATIENCE_S},
         }
         with deployed(servers, document, twice=twice) as deployment:
             deployment.until_idle("ramp", FLOOR, within_s=PATIENCE_S)

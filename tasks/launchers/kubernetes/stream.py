@@ -134,7 +134,8 @@ class Stream:
                 pause_s = self._pause(pause_s)
             except Away as away:
                 pause_s = self._pause(pause_s)
-                log.info("watch broke off; resumed", path=self._path, error=away.got)
+                if not self._closed.is_set():  # by itself, not by us
+                    log.info("watch broke off; resumed", path=self._path, error=away.got)
             except Exception:
                 self._version = None
                 log.exception("watch failed; begun anew", path=self._path)
