@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ONLY ?=
 
-.PHONY: help demo up test test-kubernetes lint audit format bench docs dashboards picture clean
+.PHONY: help demo up test test-bench test-kubernetes lint audit format bench docs dashboards picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,14 @@ demo: $(INSTALLED) ## a whole deployment on this machine, and what it does under
 up: $(INSTALLED) ## engines, Celery workers, beat and Flower, until Ctrl-C
 	$(BIN)/stoker up
 
-test: $(INSTALLED) ## every test, against real engines
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/kubernetes
+# Hundreds of Pythons are started, and each would compile anew what nobody may keep. Half of the time tests wait: four on two cores.
+test test-bench test-kubernetes: export PYTHONDONTWRITEBYTECODE :=
+
+test: $(INSTALLED) ## the tests, against real engines; all but those of the next two
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/kubernetes --ignore tests/bench
+
+test-bench: $(INSTALLED) ## that each bench works, quickly; what it measures is no test
+	$(BIN)/pytest tests/bench
 
 test-kubernetes: $(INSTALLED) ## the launcher of pods on a real API server; KUBECONFIG=file for a cluster of yours
 	$(if $(KUBECONFIG),STOKER_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))) STOKER_REQUIRE=kubernetes $(BIN)/pytest tests/kubernetes

@@ -40,6 +40,7 @@ def test_no_update_is_lost_where_networks_are_only_written_down(
 ) -> None:
     monkeypatch.setattr(grounds, "ways", lambda: Way(None, "there is no dnsmasq"))
     monkeypatch.setattr(incident, "ROUNDS", 1)
+    monkeypatch.setattr(churn, "OPERATIONS", 80)
     ground = find_ground()
     assert "there is no dnsmasq" in ground.words
     with played(servers, ground, monkeypatch) as run:

@@ -291,10 +291,18 @@ def test_in_a_browser_a_running_step_is_found_by_its_arguments_and_terminated(
         with threads_taken(watched, flower):
             made = plugs(watched, network)
             leader = step_of(made[0])
-            page.goto(f"{flower.at}/broker")
-            for queue in watched.settings.all_queues:
-                row = page.locator("tr", has=page.get_by_role("cell", name=queue, exact=True))
-                expect(row.locator("td").nth(1)).to_have_text("1" if queue == f"user_waiting@{NODE}" else "0")
+            expected = {queue: "1" if queue == f"user_waiting@{NODE}" else "0" for queue in watched.settings.all_queues}
+
+            def waiting() -> dict[str, str | None]:
+                page.goto(f"{flower.at}/broker")
+                rows = {
+                    queue: page.locator("tr", has=page.get_by_role("cell", name=queue, exact=True))
+                    for queue in expected
+                }
+                return {queue: row.locator("td").nth(1).text_content() for queue, row in rows.items()}
+
+            # The page tells of one moment, in which a tick may wait for its turn.
+            eventually(lambda: waiting() == expected, "the page tells what waits", within_s=WITHIN_S)
             held.enter_context(steps_held(watched, network, NODE))
         until_running(watched, leader)
         flower.task(leader, "STARTED")
