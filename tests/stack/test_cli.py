@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from tests.support.commands import Ended, here
 from tests.support.deployment import BEATS, Deployment
 from tests.support.fleet import Fleet
 
-# Each command is a process of its own, and most of a second is its start: two at a time.
-AT_ONCE = 2
+# Commands of their own processes: one that reads, one that acts, one that is refused; the others run here.
+APART = ("doctor",)
 READING = {
     "status": ("status",),
     "pool status": ("pool", "status"),
@@ -36,16 +35,18 @@ EVIL = {
     "a limit out of bounds": (("events", "--limit", "0"), "should be"),
 }
 
-Ended = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture(scope="module")
 def read(deployment: Deployment) -> dict[tuple[str, bool], Ended]:
     """What each reading command printed, for programs and for people."""
-    asked = [(name, as_json) for name in READING for as_json in (True, False)]
-    with ThreadPoolExecutor(AT_ONCE) as shells:
-        ended = shells.map(lambda each: deployment.cli(*READING[each[0]], *(["--json"] if each[1] else [])), asked)
-    return dict(zip(asked, ended, strict=True))
+
+    def run(name: str, *form: str) -> Ended:
+        command = (*READING[name], *form)
+        return deployment.cli(*command) if name in APART else here(deployment, *command)
+
+    return {
+        (name, as_json): run(name, *(["--json"] if as_json else [])) for name in READING for as_json in (True, False)
+    }
 
 
 @pytest.mark.parametrize("name", READING)
@@ -80,7 +81,7 @@ def test_no_key_of_a_worker_is_printed(read: dict[tuple[str, bool], Ended], depl
 
 def test_the_life_of_a_claim(deployment: Deployment) -> None:
     def run(*arguments: object) -> tuple[int, dict[str, Any]]:
-        ended = deployment.cli("pool", *map(str, arguments), "--json")
+        ended = here(deployment, "pool", *map(str, arguments), "--json")
         return ended.returncode, json.loads(ended.stdout)
 
     code, claim = run("claim", "capped", "desk", "--wait", 30)
@@ -105,8 +106,7 @@ def test_bad_input_changes_nothing_and_says_what_is_right(deployment: Deployment
         )
 
     before = facts()
-    with ThreadPoolExecutor(AT_ONCE) as shells:
-        ended = dict(zip(EVIL, shells.map(lambda each: deployment.cli(*each[0]), EVIL.values()), strict=True))
+    ended = {name: here(deployment, *command) for name, (command, _) in EVIL.items()}
     assert facts() == before
     for name, (_, said) in EVIL.items():
         shown = ended[name]
@@ -129,6 +129,6 @@ def test_drain_closes_a_profile_and_undo_opens_it(deployment: Deployment) -> Non
     assert (drained.returncode, json.loads(drained.stdout)["undone"]) == (0, False)
     fleet.tenant("late")
     assert fleet.claim("late", family="fast") == "draining"
-    opened = deployment.cli("pool", "drain", "fast", "--undo", "--json")
+    opened = here(deployment, "pool", "drain", "fast", "--undo", "--json")
     assert (opened.returncode, json.loads(opened.stdout)["undone"]) == (0, True)
     assert fleet.claim("late", family="fast") != "draining"
