@@ -24,7 +24,7 @@ from tests.stack import clients
 from tests.stack.clients import Diary
 from tests.support import profiles
 from tests.support.crowd import crowd
-from tests.support.deployment import BEATS, Deployment, deployed
+from tests.support.deployment import BEATS, COMPANIONS, Deployment, deployed
 from tests.support.servers import Servers, running_servers
 
 SETTLE_S = 45.0
@@ -101,7 +101,7 @@ class Killer:
 def run(servers: Servers, *, processes: int, seconds: float, seed: int) -> Report:
     """The whole of it on a deployment of its own."""
     dice = random.Random(seed)
-    with deployed(servers, DOCUMENT) as deployment:
+    with deployed(servers, DOCUMENT, without=COMPANIONS) as deployment:
         deployment.until_idle("chaos", 1)
         killer = Killer(deployment, dice)
         engines = {

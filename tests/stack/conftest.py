@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import profiles
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import COMPANIONS, Deployment, deployed
 from tests.support.servers import Servers
 
 # Short, for a suite that many run; set to 30, the same tests show it at the length of a real start.
@@ -35,7 +35,7 @@ DOCUMENT = {
 
 @pytest.fixture(scope="session")
 def deployment(servers: Servers) -> Iterator[Deployment]:
-    with deployed(servers, DOCUMENT) as running:
+    with deployed(servers, DOCUMENT, without=COMPANIONS) as running:
         for kind in running.settings.profiles.values():
             running.context.request_reconcile(kind.canonical)
         for family, kind in running.settings.profiles.items():

@@ -19,7 +19,7 @@ from config.names import RENEW_TASK, USER_FACING_QUEUE
 from scheduler.redis.connection import connect
 from scheduler.redis.queues.keys import COUNTS_KEY, REFUSED_KEY, TAKEN, counter
 from tests.support import profiles
-from tests.support.deployment import EXPORTER, FLOWER, Deployment, deployed
+from tests.support.deployment import BEATS, COMPANIONS, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.servers import Servers
 
@@ -138,7 +138,7 @@ MESSAGES: dict[str, Callable[[], Any]] = {
 @pytest.fixture(scope="module")
 def deployment(servers: Servers) -> Iterator[Deployment]:
     """One of the file's own: what a message did to it should trouble no other."""
-    with deployed(servers, {"profiles": {"desk": profiles.echo()}}, without=("beat", FLOWER, EXPORTER)) as running:
+    with deployed(servers, {"profiles": {"desk": profiles.echo()}}, without=(*BEATS, *COMPANIONS)) as running:
         yield running
 
 

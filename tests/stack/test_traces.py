@@ -17,7 +17,7 @@ from tasks.services import Service
 from tests.stack.test_operations import lane_taken, until_waiting
 from tests.support import profiles
 from tests.support.collector import Collector, Span, collecting
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import BEATS, COMPANIONS, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.servers import Servers
 
@@ -40,12 +40,11 @@ def collector() -> Iterator[Collector]:
 def traced(servers: Servers, collector: Collector) -> Iterator[Deployment]:
     def placed(wanted: Sequence[Service], _: Settings) -> list[Service]:
         quick = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_RESOURCE_ATTRIBUTES": "service.name=stoker-test"}
-        # Without beat: a tick of its own may answer a claim's demand before the claim's does, and in another trace.
-        told = [service for service in wanted if not service.name.startswith("beat")]
-        return [dataclasses.replace(service, env={**service.env, **quick}) for service in told]
+        return [dataclasses.replace(service, env={**service.env, **quick}) for service in wanted]
 
     document = {**DOCUMENT, "traces": {"enabled": True, "endpoint": collector.url}}
-    with deployed(servers, document, placed=placed) as deployment:
+    # Without beat: a tick of its own may answer a claim's demand before the claim's does, and in another trace.
+    with deployed(servers, document, without=(*BEATS, *COMPANIONS), placed=placed) as deployment:
         yield deployment
 
 

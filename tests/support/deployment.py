@@ -37,6 +37,9 @@ PORTS_EACH = 500
 PORT_RANGES = 16
 FLOWER, EXPORTER = "flower", "exporter"
 BEATS = ("beat", "beat-standby")
+COMPANIONS = (FLOWER, EXPORTER)
+# A second of a core for each that is started: the standby too is there for those alone who look at it.
+UNASKED = (*COMPANIONS, "beat-standby")
 CLI = (sys.executable, "-c", "from tasks.cli import main; main()")
 
 # Ticks often enough for a test, and graces that it can wait for.
@@ -123,7 +126,7 @@ def deployed(
     servers: Servers,
     document: Document,
     *,
-    without: Sequence[str] = (FLOWER, EXPORTER),
+    without: Sequence[str] = UNASKED,
     twice: Sequence[str] = (),
     placed: Callable[[Sequence[Service], Settings], list[Service]] = lambda services, _: list(services),
 ) -> Iterator[Deployment]:
@@ -147,7 +150,7 @@ def started(
     redis_url: str | None,
     document: Document,
     *,
-    without: Sequence[str] = (FLOWER, EXPORTER),
+    without: Sequence[str] = UNASKED,
     twice: Sequence[str] = (),
     placed: Callable[[Sequence[Service], Settings], list[Service]] = lambda services, _: list(services),
 ) -> Iterator[Deployment]:
