@@ -43,8 +43,10 @@ def traced(servers: Servers, collector: Collector) -> Iterator[Deployment]:
         return [dataclasses.replace(service, env={**service.env, **quick}) for service in wanted]
 
     document = {**DOCUMENT, "traces": {"enabled": True, "endpoint": collector.url}}
-    # Without beat: a tick of its own may answer a claim's demand before the claim's does, and in another trace.
+    # Without beat, and not before the tick that a worker asks for as it starts is over: a tick of somebody else's may answer
+    # a claim's demand before the claim's own does, and does so in another trace.
     with deployed(servers, document, without=(*BEATS, *COMPANIONS), placed=placed) as deployment:
+        eventually(lambda: named(collector.spans, f"run {RECONCILE_TASK}"), "the first tick is over", within_s=WITHIN_S)
         yield deployment
 
 
