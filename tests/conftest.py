@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -19,6 +20,10 @@ from tests.support import profiles
 from tests.support.fleet import Fleet
 from tests.support.servers import Servers, running_servers
 from tests.support.wiretap import Wiretap, tapped
+
+# A shell that runs this in the background has it ignore interrupts, and so would every process that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where tests start whole deployments, or many processes.
 LONG = {"stack", "demo", "bench", "transport"}
