@@ -160,16 +160,15 @@ def test_flower_tells_how_many_wait_in_each_queue_and_what_became_of_them(watche
         def told_while_nothing_moves() -> tuple[dict[str, int], dict[str, int], dict[str, int]] | None:
             before = depths(client, queues)
             told = flower.lengths(), flower.broker_page()
-            return (before, *told) if depths(client, queues) == before else None
+            return (before, *told) if before["spawn"] and depths(client, queues) == before else None
 
-        told = eventually(told_while_nothing_moves, "lengths that stay", within_s=WITHIN_S)
+        told = eventually(told_while_nothing_moves, "spawns that wait, and lengths that stay", within_s=WITHIN_S)
         assert told is not None
         true, by_interface, on_page = told
         assert by_interface == true
         assert on_page == true
         # A full worker holds back nothing, also of what acknowledges early (I35).
         assert {queue: true[queue] for queue in SENT} == SENT
-        assert true["spawn"] > 0
     assert [claim.get(timeout=WITHIN_S)["outcome"] for claim in claims] == ["held"] * THREADS
     for renewal in renewals:
         renewal.get(timeout=WITHIN_S)
@@ -245,6 +244,9 @@ def test_a_waiting_claim_that_is_terminated_leaves_the_worker_that_comes_to_othe
 ) -> None:
     with nobody_spawns(watched):
         ended, waits = waiting_claims(watched, "later")
+        eventually(
+            lambda: watched.count("later", "spawning") == THREADS, "a worker is on its way for each", within_s=WITHIN_S
+        )
         flower.revoke(waits.id)  # not terminated: what runs goes on
         flower.revoke(ended.id, terminate=True)
         assert ended.get(timeout=WITHIN_S)["outcome"] == "miss"
