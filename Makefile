@@ -10,6 +10,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ONLY ?=
+# Half of the time tests wait: four of them beside each other fill two cores.
+PROCESSES ?= 4
 
 .PHONY: help demo up test test-bench test-kubernetes lint audit format bench docs dashboards picture clean
 
@@ -22,11 +24,11 @@ demo: $(INSTALLED) ## a whole deployment on this machine, and what it does under
 up: $(INSTALLED) ## engines, Celery workers, beat and Flower, until Ctrl-C
 	$(BIN)/stoker up
 
-# Hundreds of Pythons are started, and each would compile anew what nobody may keep. Half of the time tests wait: four on two cores.
+# Hundreds of Pythons are started, and each would compile anew what nobody may keep.
 test test-bench test-kubernetes: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(INSTALLED) ## the tests, against real engines; all but those of the next two
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/kubernetes --ignore tests/bench
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --ignore tests/kubernetes --ignore tests/bench
 
 test-bench: $(INSTALLED) ## that each bench works, quickly; what it measures is no test
 	$(BIN)/pytest tests/bench

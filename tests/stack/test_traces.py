@@ -80,7 +80,13 @@ def test_a_claim_is_one_trace_from_its_client_to_the_worker_that_was_launched_fo
     assert held["outcome"] == "held"
     ask(traced, RELEASE_TASK, "traced", held["worker_id"], held["epoch"], number=number)
     trace = f"{number:032x}"
-    wanted = (f"run {CLAIM_TASK}", f"run {SPAWN_TASK}", f"run {RELEASE_TASK}")
+    # Each process sends its own when it gets to it.
+    tasks = (CLAIM_TASK, RECONCILE_TASK, SPAWN_TASK, RELEASE_TASK)
+    wanted = (
+        {f"run {task}" for task in tasks}
+        | {f"publish {task}" for task in (RECONCILE_TASK, SPAWN_TASK)}
+        | {"claim", "wait spawn"}
+    )
     eventually(lambda: all(named(collector.of(trace), name) for name in wanted), "the spans", within_s=WITHIN_S)
     spans = collector.of(trace)
     assert collector.paths == {"/v1/traces"}
@@ -135,7 +141,12 @@ def test_a_follower_stays_in_its_own_trace_and_is_linked_to_the_run_that_served_
         # One that found its lane taken in SQL is told as ignored.
         return [span for span in found if span.facts.get("stoker.state") != "IGNORED"]
 
-    eventually(lambda: all(len(steps(trace)) == rows[0]["steps"] for trace in traces), "all steps", within_s=WITHIN_S)
+    def is_whole(trace: str) -> bool:
+        found = steps(trace)
+        begun_by = {path(collector.of(trace), step)[-1] for step in found}
+        return len(found) == rows[0]["steps"] and begun_by == {f"run {NETWORK_PLUG_TASK}"}
+
+    eventually(lambda: all(is_whole(trace) for trace in traces), "all steps", within_s=WITHIN_S)
     runs = {span.id: span for trace in traces for span in steps(trace) if span.name.startswith("run ")}
     follows = [span for trace in traces for span in steps(trace) if span.name.startswith("follow ")]
     assert len(follows) == sum(entry["how"] == "folded" for row in rows for entry in row["trail"]) > 0
@@ -158,7 +169,7 @@ def test_an_error_is_told_by_its_kind_alone(traced: Deployment, collector: Colle
     number = 0xE44
     with pytest.raises(Exception, match="argument"):
         ask(traced, RELEASE_TASK, "hunter2", number=number)
-    eventually(lambda: collector.of(f"{number:032x}"), "the span", within_s=WITHIN_S)
-    (run,) = named(collector.of(f"{number:032x}"), f"run {RELEASE_TASK}")
+    trace, name = f"{number:032x}", f"run {RELEASE_TASK}"
+    (run,) = eventually(lambda: named(collector.of(trace), name), "the span", within_s=WITHIN_S)
     assert run.is_error
     assert "hunter2" not in str(run)
