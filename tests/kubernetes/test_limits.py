@@ -56,18 +56,18 @@ def test_a_thousand_in_flight_wait_by_one_watch(
 ) -> None:
     launcher = make_launcher()
 
-    def watchers() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("stoker-watch")]
-
     async def wait_for_all(started: list[Starting]) -> None:
         waits = [asyncio.create_task(launcher.wait_ready(one, asyncio.Event(), LIMIT_S)) for one in started]
         await asyncio.to_thread(
             eventually, lambda: len(launcher.pods.all()) == MANY, "all are in the stream", within_s=LIMIT_S
         )
         names = [thread.name for thread in threading.enumerate()]
-        show("threads that watch, and that make requests", (len(watchers()), names.count("stoker-kubernetes")))
-        assert len(watchers()) == 1  # of pods: nobody here asks for nodes
-        assert sum(name.startswith("stoker-kubernetes") for name in names) <= Cluster().connections
+        watching, asking = (
+            sum(name.startswith(kind) for name in names) for kind in ("stoker-watch", "stoker-kubernetes")
+        )
+        show("threads that watch, and that make requests", (watching, asking))
+        assert watching == 1  # of pods: nobody here asks for nodes
+        assert asking <= Cluster().connections
         assert not any(wait.done() for wait in waits)
         for wait in waits:
             wait.cancel()
