@@ -96,6 +96,22 @@ class Lab:
             for n in numbers
         ]
 
+    def ask(self, worker: Worker, what: str, **arguments: Any) -> Any:
+        """What this worker answers to `celery inspect`."""
+        to = [worker.hostname]
+        # It ends with the answer, where the default is to wait for others until the time is over.
+        answers = self.app.control.broadcast(what, arguments=arguments, destination=to, reply=True, timeout=10, limit=1)
+        assert [list(each) for each in answers] == [to], answers
+        return answers[0][worker.hostname]
+
+    def until_accepted(self, worker: Worker, times: int) -> None:
+        """The worker itself knows that this many tasks run, where `hear` is told of it by the tasks.
+
+        Until a prefork worker has read that, a cold shutdown does not end the task but waits for it, and an early task is
+        not acknowledged.
+        """
+        eventually(lambda: len(self.ask(worker, "active")) == times, f"{times} tasks are known to run", within_s=WAIT_S)
+
     def held(self) -> int:
         """Messages that workers have taken and not acknowledged."""
         return int(self.store.hlen(f"{self.prefix}unacked"))

@@ -49,7 +49,7 @@ def test_a_warm_shutdown_ends_what_runs_and_leaves_the_rest(fresh: Lab, key: str
 def test_a_cold_shutdown_puts_back_what_was_not_acknowledged(fresh: Lab, key: str) -> None:
     worker = fresh.joined("prefork")
     fresh.send("late", key, *range(5), hold=True)
-    fresh.stage.hear("begins", key, 2)
+    fresh.until_accepted(worker, 2)
     worker.end(signal.SIGQUIT)
     assert sorted(fresh.queued()) == list(range(5))
     assert fresh.held() == 0
@@ -59,8 +59,7 @@ def test_a_soft_shutdown_gives_what_runs_a_while(fresh: Lab, key: str) -> None:
     worker = fresh.joined("prefork", worker_soft_shutdown_timeout=1.0)
     fresh.send("late", key, 0, hold=True)
     fresh.send("late", f"{key}-stuck", 1, hold=True)
-    fresh.stage.hear("begins", key)
-    fresh.stage.hear("begins", f"{key}-stuck")
+    fresh.until_accepted(worker, 2)
     fresh.send("late", key, 2, 3, hold=True)
     worker.process.send_signal(signal.SIGQUIT)
     eventually(lambda: "Soft Shutdown" in worker.log.read_text(), "it has heard", within_s=WAIT_S)
@@ -94,6 +93,7 @@ def test_what_a_killed_worker_held_another_runs(fresh: Lab, key: str, doomed: st
     fresh.send("late", key, 0, queue=URGENT, hold=True)
     fresh.send("early", key, 1, queue=URGENT, hold=True)
     fresh.stage.hear("begins", key, 2)
+    fresh.until_accepted(dying, 2)
     fresh.send("late", key, *range(2, 8))
     dying.kill()
     assert fresh.held() >= 1

@@ -42,17 +42,14 @@ def on(request: pytest.FixtureRequest, labs: dict[str, Lab]) -> Iterator[Lab]:
 
 def ask(of: Lab, what: str, **arguments: Any) -> Any:
     """What the worker answers to `celery inspect`."""
-    worker = of.workers[0].hostname
-    # It ends with the answer, where the default is to wait for others until the time is over.
-    answers = of.app.control.broadcast(what, arguments=arguments, destination=[worker], reply=True, timeout=10, limit=1)
-    assert [list(each) for each in answers] == [[worker]], answers
-    return answers[0][worker]
+    return of.ask(of.workers[0], what, **arguments)
 
 
 def busy(of: Lab, key: str) -> None:
     """Every slot runs a task that is held."""
     of.send("late", key, *range(SLOTS), hold=True)
     of.stage.hear("begins", key, SLOTS)
+    of.until_accepted(of.workers[0], SLOTS)
 
 
 def test_the_better_class_first_and_within_a_queue_the_older(on: Lab, key: str) -> None:
