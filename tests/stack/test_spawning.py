@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -61,21 +62,22 @@ def test_a_profile_that_fails_backs_off_alone(deployment: Deployment) -> None:
     began = deployment.now()
     ask(deployment, "broken", 3)
 
-    def lost() -> list[dict[str, Any]]:
-        return deployment.events("broken", "worker.lost", began)
+    def failed() -> list[dict[str, Any]]:
+        return deployment.events("broken", "spawn.failed", began)
 
     def made_later_than(after_s: float) -> list[float]:
         ask(deployment, "broken", 3)  # its callers do not give up
         made = [event["after_s"] for event in deployment.events("broken", "reconcile", began)]
         return [at for at in made if at > after_s]
 
-    failed_s = eventually(lost, "a failed spawn", within_s=PATIENCE_S)[0]["after_s"]
-    again = eventually(lambda: made_later_than(failed_s), "another try", within_s=PATIENCE_S)
-    assert again[0] - failed_s >= deployment.settings.backoff.first_s
+    first = eventually(failed, "a failed spawn", within_s=PATIENCE_S)[0]
+    again = eventually(lambda: made_later_than(first["after_s"]), "another try", within_s=PATIENCE_S)
+    until = datetime.fromisoformat(first["detail"]["backoff_until"])
+    assert again[0] >= (until - began).total_seconds() >= deployment.settings.backoff.first_s
     assert cold_claim_s(deployment, "unaffected") <= PATIENCE_S / 4
     failing = deployment.db.rows("select family, failures from profiles where failures > 0")
     assert [row["family"] for row in failing] == ["broken"]
-    assert lost()[0]["detail"]["reason"] == "exited with 3"
+    assert first["detail"]["reason"] == "exited with 3"
 
 
 @pytest.mark.timeout(180)
