@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celery import states
 from celery.result import EagerResult
 
-from bench.coalesce_app import SERVED, STOCK
+from bench.coalesce_app import SERVED, STOCK, STOKER
 from tasks.coalescing.repair import repair
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ class Stage:
             # A lock that has an expiry is free some time: whoever asks again then must be heard.
             self._ask_in_vain()
             time.sleep(self._workers.lease_s / 4)
+        # What Stoker promises comes, however slow the machine is.
+        self._workers.comes(lambda: self._has_all(STOKER), _STEP_S_MAX)
 
     def _ask_in_vain(self) -> None:
         for way in self._ways:

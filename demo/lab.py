@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from config.network import Network, NetworkNode
+from demo import lab_dns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,9 +139,11 @@ class Lab:
         found = json.loads(self.run(("ip", "-j", "-4", "address", "show", "dev", device), player))
         return str(found[0]["addr_info"][0]["local"])
 
-    def resolve(self, player: str, server: str, name: str) -> str:
+    def resolve(self, player: str, server: str, name: str, *, tries: int = 3) -> str:
         """The address of the name as the server says, or why there is none."""
-        return self.run((sys.executable, "-m", "demo.lab_dns", server, name), player).strip()
+        said = self.run((sys.executable, "-m", "demo.lab_dns", server, name), player).strip()
+        again = said == lab_dns.NOBODY and tries > 1
+        return self.resolve(player, server, name, tries=tries - 1) if again else said
 
     def pids(self, player: str) -> list[int]:
         """Every process in a namespace."""

@@ -6,7 +6,9 @@ import secrets
 import socket
 import struct
 import sys
+from typing import Final
 
+NOBODY: Final = "nobody answers"
 _ANSWERS = struct.Struct("!6H")
 _PORT = 53
 _LONGEST = 512
@@ -27,7 +29,7 @@ def ask(server: str, name: str) -> str:
         try:
             answer = asking.recv(_LONGEST)
         except (TimeoutError, ConnectionRefusedError):
-            return "nobody answers"
+            return NOBODY
     got, flags, _, answers, _, _ = _ANSWERS.unpack_from(answer)
     if got != number or flags & _CODE or not answers:
         return f"code {flags & _CODE}"

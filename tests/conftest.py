@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from config.settings import Settings
@@ -24,6 +25,10 @@ from tests.support.wiretap import Wiretap, tapped
 # A shell that runs this in the background has it ignore interrupts, and so would every process that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example of a property is stopped by pytest's timeout alone: on a busy machine any of them may stand still for a moment.
+hypothesis.settings.register_profile("stoker", deadline=None)
+hypothesis.settings.load_profile("stoker")
 
 # Where tests start whole deployments, or many processes.
 LONG = {"stack", "demo", "bench", "transport"}

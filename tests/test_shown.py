@@ -97,7 +97,7 @@ def test_of_what_is_large_only_the_beginning_is_looked_at() -> None:
     began = time.process_time()
     for _ in range(10):
         shown(None, list(large.values()), large)
-    assert time.process_time() - began < 0.3
+    assert time.process_time() - began < 1.5
 
 
 @pytest.mark.parametrize(

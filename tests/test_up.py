@@ -24,7 +24,7 @@ from tasks.services import STOP_AFTER, STOP_FIRST, Service, services
 from tasks.supervisor import RestartPolicy
 from tasks.up import Stack, run_stack
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 AT_ONCE = RestartPolicy(first_s=0.0, max_s=0.0)
 NO_ENGINES = {"database_url": "postgresql://elsewhere/stoker", "redis_url": "redis://elsewhere"}
 

@@ -16,7 +16,7 @@ from bench.figures import Ratio, percentile
 from tests.support.servers import Servers
 
 ROOT = Path(__file__).parents[2]
-RUN_S_MAX = 110.0
+RUN_S_MAX = 280.0
 
 RATIOS = {
     "claim": {"claim_vs_statement", "claim_vs_seven_trips", "rows_1k_vs_100"},

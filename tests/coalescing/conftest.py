@@ -46,6 +46,7 @@ def threads(lab_of: Callable[[str], Lab]) -> Iterator[Lab]:
 def prefork(coalescing_valkey: EmbeddedValkey) -> Iterator[Lab]:
     """A worker of the test's own, for who kills its children: nobody else should have to work with what is left of it."""
     with lab(coalescing_valkey, len(POOLS)) as made:
+        made.store.flushdb()  # who kills publishers and workers leaves things there
         made.until_ready(made.start("prefork"))
         yield made
         made.until_nothing_is_left()

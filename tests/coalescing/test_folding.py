@@ -107,7 +107,7 @@ def test_a_task_that_ignores_results_stores_none_for_anybody(threads: Lab, key: 
 
 
 def test_a_request_that_is_not_due_holds_nobody_up(threads: Lab, key: str) -> None:
-    later = threads.task("fold").apply_async((key,), countdown=1.5)
+    later = threads.task("fold").apply_async((key,), countdown=4)
     assert threads.task("fold").delay(key).get(timeout=WAIT_S) == f"{key}#1"
     assert not later.ready()
     assert later.get(timeout=WAIT_S) == f"{key}#2"
@@ -117,8 +117,8 @@ def test_a_request_that_is_due_follows_who_is_queued_then(threads: Lab, key: str
     threads.stage.hold(key)
     threads.task("fold").delay(key)
     threads.stage.hear("begins", key)
-    later = threads.task("fold").apply_async((key,), countdown=0.1)
     parked = threads.task("fold").delay(key)
+    later = threads.task("fold").apply_async((key,), countdown=0.1)
     threads.until(lambda: len(threads.protocol.followers(parked.id)) == 1, "the one that is due follows")
     threads.stage.let(key, "return", "return")
     assert (parked.get(timeout=WAIT_S), later.get(timeout=WAIT_S)) == (f"{key}#2", f"{key}#2")

@@ -21,7 +21,7 @@ class Slow(Protocol):
     """Its renewals are on their way until they are let."""
 
     def __init__(self, client: redis.Redis) -> None:
-        super().__init__(client, lease_s=0.4)
+        super().__init__(client, lease_s=2.0)
         self.sent, self.let = threading.Event(), threading.Event()
 
     def renew(self, executions: Sequence[Living]) -> set[str]:

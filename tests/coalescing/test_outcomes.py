@@ -90,7 +90,7 @@ def test_a_retry_that_does_not_throw_keeps_its_followers_too(threads: Lab, key: 
 
 
 def test_a_request_made_while_a_run_waits_to_retry_folds_into_it(threads: Lab, key: str) -> None:
-    (first,) = asked(threads, "fold", key, "retry:1", count=1)
+    (first,) = asked(threads, "fold", key, "retry:3", count=1)
     threads.until(lambda: first.state == states.RETRY, "it waits to retry")
     late = threads.task("fold").delay(key)
     assert threads.protocol.followers(first.id)[0].id == late.id
@@ -220,13 +220,13 @@ def test_a_follower_that_has_expired_is_given_no_result(threads: Lab, key: str) 
 
 
 def test_past_its_hard_limit_all_fail_with_it(prefork: Lab, key: str) -> None:
-    failed = asked(prefork, "fold", key, time_limit=1)
+    failed = asked(prefork, "fold", key, time_limit=2)
     assert all(isinstance(error_of(each), TimeLimitExceeded) for each in failed)
     assert prefork.stage.runs(key) == 1
 
 
 def test_past_its_soft_limit_all_fail_with_it(prefork: Lab, key: str) -> None:
-    failed = asked(prefork, "fold", key, soft_time_limit=1)
+    failed = asked(prefork, "fold", key, soft_time_limit=2)
     assert all(isinstance(error_of(each), SoftTimeLimitExceeded) for each in failed)
     assert prefork.stage.runs(key) == 1
 

@@ -47,7 +47,7 @@ def test_a_worker_lives_as_the_pool_wants_it_to(tmp_path: Path) -> None:
                 placement = launcher.launch(LaunchSpec(1, pool, ECHO, "key"))
                 try:
                     async with asyncio.timeout(LIMIT_S):
-                        await wait_ready(ECHO.readiness, placement.endpoint, {}, 1.0, nudge)
+                        await wait_ready(ECHO.readiness, placement.endpoint, {}, LIMIT_S, nudge)
                     await asyncio.to_thread(serve, placement.endpoint)
                 finally:
                     await launcher.stop(placement.handle, pool, 1, LIMIT_S)

@@ -129,10 +129,14 @@ def test_every_service_comes_up_with_no_more_than_it_is_given() -> None:
         made = host.run(containers["network"], network)
         assert made.returncode == 0, made.stdout + made.stderr + host.tail("network")
 
-        targets = host.run(containers["prometheus"], ["wget", "-qO-", "http://127.0.0.1:9090/api/v1/targets"]).stdout
-        asked = [target["scrapeUrl"] for target in json.loads(targets)["data"]["activeTargets"]]
-        assert "http://exporter:9465/metrics" in asked
-        assert not any("127.0.0.1" in url for url in asked)
+        def asked() -> list[str]:
+            """Prometheus finds out whom to ask some seconds after it started."""
+            at = "http://127.0.0.1:9090/api/v1/targets"
+            targets = json.loads(host.run(containers["prometheus"], ["wget", "-qO-", at]).stdout)
+            return [target["scrapeUrl"] for target in targets["data"]["activeTargets"]]
+
+        eventually(lambda: "http://exporter:9465/metrics" in asked(), "the exporter is asked", within_s=WITHIN_S)
+        assert not any("127.0.0.1" in url for url in asked())
         rules = host.run(containers["prometheus"], ["wget", "-qO-", "http://127.0.0.1:9090/api/v1/rules"]).stdout
         assert json.loads(rules)["data"]["groups"]
 

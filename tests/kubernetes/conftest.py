@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -60,9 +61,11 @@ def requests() -> Counter[tuple[str, str]]:
 @pytest.fixture
 def make_launcher(plane: ControlPlane, namespace: str, requests: Counter[tuple[str, str]]) -> Iterator[MakeLauncher]:
     made: list[KubernetesLauncher] = []
+    counting = threading.Lock()
 
     def count(verb: str, status: str, _: float) -> None:
-        requests[verb, status] += 1
+        with counting:
+            requests[verb, status] += 1
 
     def make(kubeconfig: Path | None = None, **settings: Any) -> KubernetesLauncher:
         settings = {"namespace": namespace, "qps": 1_000.0, "burst": 1_000, **settings}

@@ -25,7 +25,7 @@ from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE, POLITE, python
 
-READY_S = 15.0
+READY_S = 60.0
 NODE_LOST_S = 40.0
 POOL = "pool"
 
@@ -74,8 +74,21 @@ def check(error: LaunchError, outcome: Outcome, kind: type[LaunchError]) -> None
     assert (error.outcome, type(error)) == (outcome, kind), error
 
 
-def test_a_pod_that_fits_nowhere_is_unschedulable_once_its_time_is_up(launcher: KubernetesLauncher) -> None:
-    check(failure(launcher, python("", cpu="4000"), 2.0), outcomes.UNSCHEDULABLE, LaunchTemporary)
+def test_a_pod_that_fits_nowhere_is_unschedulable_once_its_time_is_up(
+    launcher: KubernetesLauncher, plane: ControlPlane, namespace: str
+) -> None:
+    profile = python("", cpu="4000")
+    placement = launch(launcher, profile=profile)
+
+    def reasons() -> list[str]:
+        pod = plane.api.request("GET", f"/api/v1/namespaces/{namespace}/pods/{placement.handle['pod']}")
+        return [condition.get("reason") for condition in pod["status"].get("conditions") or ()]
+
+    eventually(lambda: "Unschedulable" in reasons(), "the scheduler has said so", within_s=60)
+    with pytest.raises(LaunchError) as raised:
+        ready(launcher, placement, profile, 2.0)
+    check(raised.value, outcomes.UNSCHEDULABLE, LaunchTemporary)
+    asyncio.run(launcher.stop(placement.handle, POOL, 1, 0))
 
 
 def test_an_image_that_cannot_be_pulled_ends_the_spawn_before_its_time(

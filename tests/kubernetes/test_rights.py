@@ -20,12 +20,13 @@ from tasks.launchers.kubernetes import KubernetesLauncher
 from tasks.launchers.kubernetes.api import Api, Refusal
 from tests.support import profiles
 from tests.support.control_plane import ControlPlane
+from tests.support.eventually import eventually
 from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE, POLITE
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 WORKERS = "stoker-workers"
 KINDS = {
     "Namespace": "/api/v1/namespaces",
@@ -62,7 +63,15 @@ def account(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Pa
     for document in yaml.safe_load_all(MANIFEST.read_text()):
         plane.create(KINDS[document["kind"]], document)
     asked = plane.create(f"{ACCOUNTS}/stoker/token", {"spec": {"audiences": []}})
-    return plane.kubeconfig_of(asked["status"]["token"], tmp_path_factory.mktemp("account") / "kubeconfig")
+    path = plane.kubeconfig_of(asked["status"]["token"], tmp_path_factory.mktemp("account") / "kubeconfig")
+    api = Api(Cluster(kubeconfig=path))
+    # Rights hold when the server has seen them in its own watch.
+    eventually(
+        lambda: api.may("create", "pods") and api.may("list", "nodes", everywhere=True),
+        "the rights hold",
+        within_s=LIMIT_S,
+    )
+    return path
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-import pytest
-
 from tasks.launchers.base import LaunchSpec, Starting
 from tests.kubernetes.conftest import MakeLauncher
 from tests.support.control_plane import ControlPlane
@@ -15,10 +13,9 @@ from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE, LISTEN, python
 
 NODE_S = 3.0
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
-@pytest.mark.timeout(180)
 def test_a_spike_finds_its_node_and_the_room_is_there_again_a_nodes_time_later(
     make_launcher: MakeLauncher, plane: ControlPlane, namespace: str
 ) -> None:
@@ -32,7 +29,7 @@ def test_a_spike_finds_its_node_and_the_room_is_there_again_a_nodes_time_later(
         found = plane.api.list_all(pods, "stoker.dev/room=spike")[0]
         return sum(pod["status"].get("phase") == phase for pod in found)
 
-    with Kubelet(plane.kubeconfig, nodes=1, pods=3, prefix=name, autoscale_s=NODE_S).running() as nodes:
+    with Kubelet(plane.kubeconfig, nodes=1, pods=3, prefix=name).running() as nodes:
         kind = python(LISTEN.format(before=""), pod={**nodes.placing, "headroom": 2})
 
         def keep() -> None:
@@ -52,6 +49,7 @@ def test_a_spike_finds_its_node_and_the_room_is_there_again_a_nodes_time_later(
         # One node holds three: who came found the room of those that made way.
         assert asyncio.run(all_ready()) == {f"{name}-1"}
         assert len(nodes.nodes) == 1
+        nodes.autoscale(NODE_S)
 
         def is_back() -> bool:
             keep()

@@ -9,11 +9,12 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from scheduler.store import history
+from tasks.launchers.base import LaunchUnknown
 from tasks.pool import Held
 from tests.support import profiles
 from tests.support.control_plane import ControlPlane
@@ -91,7 +92,7 @@ def test_30_tenants_have_their_slots_in_one_tick_and_their_pods_a_nodes_time_lat
         lost = deployment.db.rows("select id, failure from workers where state = 'lost'")
         assert lost == [], "nobody ended a worker of another's"
         assert all(tick["detail"]["created"] == tick["detail"]["deficit"] for tick in ticks)
-        assert ticks[-1]["after_s"] <= 2.0
+        assert ticks[-1]["after_s"] <= 10.0, "it waited for pods"
         # Two nodes' time: the second round's, of pods that found none in the first.
         assert max(idle) <= 2 * NODE_S + BEYOND_S
         assert len(nodes.nodes) * PODS_PER_NODE >= FLOOR + TENANTS
@@ -119,6 +120,13 @@ def test_the_ramp_is_the_same_when_everything_is_restarted_in_its_middle(plane: 
         idle = [event["after_s"] for event in deployment.events("ramp", "worker.idle", began)]
         show("pods by second", [round(at, 1) for at in idle])
         check(deployment, claims)
-        there = {one.worker_id for one in deployment.context.launcher.list(deployment.context.pool_id)}
-        rows = {row["id"] for row in deployment.db.rows("select id from workers where ended_at is null")}
-        assert there == rows
+
+        def agree() -> bool:
+            """Those that nobody waits for may have been launched by who was killed, and are launched again."""
+            with suppress(LaunchUnknown):
+                there = {one.worker_id for one in deployment.context.launcher.list(deployment.context.pool_id)}
+                rows = deployment.db.rows("select id from workers where ended_at is null")
+                return there == {row["id"] for row in rows}
+            return False
+
+        eventually(agree, "rows and pods agree", within_s=PATIENCE_S)

@@ -70,7 +70,7 @@ def test_no_answer_in_time_is_no_failure_of_the_spawn(
     plane: ControlPlane, tmp_path: Path, make_launcher: MakeLauncher, fault: str, outcome: str
 ) -> None:
     with ApiProxy(plane, tmp_path).running() as proxy:
-        launcher = make_launcher(proxy.kubeconfig, request_s=1.5)
+        launcher = make_launcher(proxy.kubeconfig, request_s=1.0)
         proxy.next = [fault] * 50
         with pytest.raises(LaunchUnknown) as raised:
             launcher.launch(LaunchSpec(1, "pool", POLITE, "key"))

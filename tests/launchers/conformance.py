@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from config.profile import Profile
 
-READY_S = 15.0
+READY_S = 60.0
 EXIT_S = 15.0
 FAST_WORKERS = 12
 

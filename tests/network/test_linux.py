@@ -18,6 +18,7 @@ from scheduler.core.netview import Floating, Host, Port
 from scheduler.errors import Permanent, Temporary
 from tasks.network import Observed
 from tests.network.conformance import NODE, VNI, DriverCase, DriverConformance, as_wanted, everything
+from tests.support.eventually import eventually
 from tests.support.netchild import RemoteDriver
 
 Drivers = tuple[RemoteDriver, RemoteDriver]
@@ -131,6 +132,7 @@ def test_dnsmasq_that_was_killed_is_started_again(net: Lab, case: DriverCase) ->
     case.driver.update_dnsmasq(view)
     (first,) = net.dnsmasqs(NODE)
     os.kill(first, signal.SIGKILL)
+    eventually(lambda: not net.dnsmasqs(NODE), "it is dead", within_s=10)
     assert [str(change) for change in case.driver.update_dnsmasq(view)] == ["dnsmasq: started"]
     (second,) = net.dnsmasqs(NODE)
     assert case.observe().dnsmasq == second != first

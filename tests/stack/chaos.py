@@ -115,25 +115,36 @@ def run(servers: Servers, *, processes: int, seconds: float, seed: int) -> Repor
             diaries = crowd(clients.live, arguments)
             killer.stop()
             killing.result()
-        _settle(deployment)
-        return _report(deployment, diaries, killer, seed=seed, processes=processes, seconds=seconds)
+        unmatched = _settle(deployment)
+        return _report(deployment, unmatched, diaries, killer, seed=seed, processes=processes, seconds=seconds)
 
 
-def _settle(deployment: Deployment) -> None:
-    """Wait until rows and processes agree and every walked-away claim has ended, or for as long as that may take."""
+def _settle(deployment: Deployment) -> tuple[list[int], list[int]]:
+    """Wait until rows and processes agree and every walked-away claim has ended, or for as long as that may take.
+
+    What did not agree at the last look: a look reads the one and then the other, and in between the reaper may come.
+    """
     deadline = time.monotonic() + SETTLE_S
     pause = threading.Event()
     while time.monotonic() < deadline:
         in_flight = deployment.count("chaos", "spawning", "activating", "active", "hot_idle", "draining")
         if not in_flight and deployment.unmatched() == ([], []):
-            return
+            return [], []
         pause.wait(0.2)
+    return deployment.unmatched()
 
 
 def _report(
-    deployment: Deployment, diaries: list[Diary], killer: Killer, *, seed: int, processes: int, seconds: float
+    deployment: Deployment,
+    unmatched: tuple[list[int], list[int]],
+    diaries: list[Diary],
+    killer: Killer,
+    *,
+    seed: int,
+    processes: int,
+    seconds: float,
 ) -> Report:
-    rows, workers = deployment.unmatched()
+    rows, workers = unmatched
     events = deployment.db.rows(
         "select kind, coalesce(detail ->> 'reason', '') as reason, count(*)::int as n from events group by 1, 2"
     )

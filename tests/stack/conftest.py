@@ -13,13 +13,13 @@ from tests.support.servers import Servers
 
 # Short, for a suite that many run; set to 30, the same tests show it at the length of a real start.
 READY_DELAY_S = float(os.environ.get("STOKER_TEST_READY_DELAY_S") or 3.0)
-SLOW = {"ready_s": READY_DELAY_S + 60, "spawn_budget_s": READY_DELAY_S + 90, "hot_idle_s": 1.0}
+SLOW = {"ready_s": READY_DELAY_S + 68, "spawn_budget_s": READY_DELAY_S + 98, "hot_idle_s": 1.0}
 
 DOCUMENT = {
     "profiles": {
         "ramp": profiles.echo(ready_after_s=READY_DELAY_S, floor=5, **SLOW),
         "retry": profiles.echo(ready_after_s=READY_DELAY_S, floor=5, **SLOW),
-        "slow": profiles.echo(ready_after_s=READY_DELAY_S + 3, **SLOW),
+        "slow": profiles.echo(ready_after_s=READY_DELAY_S + 8, **SLOW),
         "orphaned": profiles.echo(ready_after_s=READY_DELAY_S, **SLOW),
         "fast": profiles.echo(hot_idle_s=1.0),
         "desk": profiles.echo(floor=2, hot_idle_s=1.0),

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.commands import Ended, here
 from tests.support.deployment import BEATS, Deployment
+from tests.support.eventually import eventually
 from tests.support.fleet import Fleet
 
 # Commands of their own processes: one that reads, one that acts, one that is refused; the others run here.
@@ -44,9 +45,17 @@ def read(deployment: Deployment) -> dict[tuple[str, bool], Ended]:
         command = (*READING[name], *form)
         return deployment.cli(*command) if name in APART else here(deployment, *command)
 
-    return {
+    def of_all() -> Ended | None:
+        """A worker has a second to answer."""
+        ended = run("status", "--json")
+        return ended if len(json.loads(ended.stdout)["celery_workers"]) == 3 else None
+
+    status = eventually(of_all, "all three answer", within_s=60)
+    assert status is not None
+    printed = {
         (name, as_json): run(name, *(["--json"] if as_json else [])) for name in READING for as_json in (True, False)
     }
+    return {**printed, ("status", True): status}
 
 
 @pytest.mark.parametrize("name", READING)

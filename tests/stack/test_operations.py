@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery.utils.nodenames import gethostname
 
 from config.names import ENSURE_MESH_STEP, UPDATE_DNSMASQ_STEP
 from scheduler.core.operations import Place, RunState, task_id
@@ -158,8 +159,13 @@ def test_a_step_revoked_as_flower_does_it_cancels_its_operation_and_no_other(
     with lane_taken(deployment, network):
         starts = [context.networks.plug(network, f"rv{n}", first_node(deployment))[0] for n in range(4)]
         until_waiting(deployment, *starts)
-        for revoked in (starts[0], starts[2]):  # the leader, and one that follows it
-            context.app.control.revoke(task_id(Place(revoked.id, 0, revoked.token)))
+        # The leader, and one that follows it.
+        revoked = {task_id(Place(start.id, 0, start.token)) for start in (starts[0], starts[2])}
+        for id_ in revoked:
+            context.app.control.revoke(id_)
+        node = f"user@{gethostname()}"
+        inspect = context.app.control.inspect([node], timeout=5.0)
+        eventually(lambda: revoked <= {*(inspect.revoked() or {}).get(node, ())}, "it has heard", within_s=WAIT_S)
     rows = [ended(deployment, operation) for operation in starts]
     assert [row["state"] for row in rows] == ["cancelled", "succeeded", "cancelled", "succeeded"]
 

@@ -61,9 +61,14 @@ def run(deployment: Deployment, *arguments: str) -> Any:
 
 
 def test_what_there_is_for_programs_and_for_people(deployment: Deployment) -> None:
-    ended = deployment.cli("queues", "--json")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    rows = {row["queue"]: row for row in json.loads(ended.stdout)["queues"]}
+    def served() -> dict[str, Any]:
+        """A worker has a second to answer who serves what."""
+        ended = deployment.cli("queues", "--json")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        found = {row["queue"]: row for row in json.loads(ended.stdout)["queues"]}
+        return found if all(row["workers"] for row in found.values()) else {}
+
+    rows = eventually(served, "all of them answer", within_s=60)
     assert sorted(rows) == sorted(deployment.settings.all_queues)
     assert list(rows)[:2] == ["control", "user_waiting"]
     for name, row in rows.items():
@@ -75,7 +80,7 @@ def test_what_there_is_for_programs_and_for_people(deployment: Deployment) -> No
     shown = words(here(deployment, "queues"))
     assert "queues, the first served first" in shown
     assert shown.count("@node3") == 3
-    assert "nobody" not in shown
+    eventually(lambda: "nobody" not in words(here(deployment, "queues")), "all of them answer", within_s=60)
 
 
 def test_whoever_watches_has_a_line_a_second_until_ctrl_c(deployment: Deployment) -> None:

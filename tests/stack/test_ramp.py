@@ -9,13 +9,17 @@ from tasks.pool import Held
 from tests.stack.conftest import READY_DELAY_S
 from tests.support.deployment import Deployment
 from tests.support.eventually import eventually
+from tests.support.fleet import Fleet
 
 FLOOR, TENANTS, RETRIES = 5, 30, 100
-SLOTS_WITHIN_S = 1.0
 
 
-def test_30_tenants_at_once_have_35_slots_within_a_second(deployment: Deployment) -> None:
+def test_30_tenants_at_once_have_35_slots_before_the_next_tick(deployment: Deployment) -> None:
     deployment.until_idle("ramp", FLOOR)
+    # One who is not known yet holds an idle worker for an instant, finds that out and asks again; a neighbour would miss it.
+    fleet = Fleet(deployment.db, deployment.settings)
+    for n in range(TENANTS):
+        fleet.tenant(f"ramp-{n}")
     pool, burst_at = deployment.context.pool, deployment.now()
     with ThreadPoolExecutor(TENANTS) as tenants:
         claims = list(tenants.map(lambda n: pool.claim(f"ramp-{n}", "ramp", wait_s=READY_DELAY_S + 60), range(TENANTS)))
@@ -25,7 +29,14 @@ def test_30_tenants_at_once_have_35_slots_within_a_second(deployment: Deployment
     assert sorted(claim.origin for claim in held) == ["waited"] * (TENANTS - FLOOR) + ["warm"] * FLOOR
     assert sum(tick["detail"]["created"] for tick in ticks) == TENANTS
     assert all(tick["detail"]["created"] == tick["detail"]["deficit"] for tick in ticks), ticks
-    assert ticks[-1]["after_s"] <= SLOTS_WITHIN_S, [tick["after_s"] for tick in ticks]
+    last = deployment.db.row(
+        "select extract(epoch from max(asked_at) - %(burst)s)::float as s from every_claim where profile = %(p)s",
+        burst=burst_at,
+        p=deployment.canonical("ramp"),
+    )
+    assert last is not None
+    slack_s = deployment.settings.schedule.reconcile_s / 2
+    assert ticks[-1]["after_s"] <= last["s"] + slack_s, [tick["after_s"] for tick in ticks]
     assert deployment.count("ramp") == FLOOR + TENANTS
     for claim in held:
         assert pool.release(claim.tenant, claim.worker_id, claim.epoch) == "hot_idle"

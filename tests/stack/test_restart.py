@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +24,8 @@ TICK_S = 2.0
 SLOW_S = float(os.environ.get("STOKER_TEST_SLOW_S") or 6.0)  # 120 is the case that this test is named after
 FLOOR = 3
 TENANTS = 12
-# From the stack's last Celery worker to its first tick, and for three processes of a busy machine to start.
-SLACK_S = 3.0
+# For a message to be taken, and for three processes of a busy machine to start.
+SLACK_S = 5.0
 
 DOCUMENT = {
     "wake_ups": False,
@@ -51,14 +51,22 @@ def place(servers: Servers) -> Iterator[tuple[Path, str, str | None]]:
 
 @contextmanager
 def filled(place: tuple[Path, str, str | None]) -> Iterator[tuple[Deployment, dict[str, float]]]:
-    """A stack that has just refilled, and how long after it was ready each profile had its floor."""
+    """A stack that has just refilled, and how long each profile took from its first slot to its floor."""
     with started(*place, DOCUMENT) as deployment:
-        began = time.monotonic()
-        took_s = {}
         for family in ("fast", "slow"):
-            deployment.until_idle(family, FLOOR, within_s=SLOW_S + 30)
-            took_s[family] = time.monotonic() - began
-        yield deployment, took_s
+            deployment.until_idle(family, FLOOR, within_s=SLOW_S + 60)
+        yield deployment, {family: refilled_s(deployment, family) for family in ("fast", "slow")}
+
+
+def refilled_s(deployment: Deployment, family: str) -> float:
+    """By the database's clock, and of the workers that run."""
+    row = deployment.db.row(
+        "select extract(epoch from max(ready_at) - min(created_at))::float as s from workers"
+        " where profile = %(p)s and ended_at is null",
+        p=deployment.canonical(family),
+    )
+    assert row is not None
+    return float(row["s"])
 
 
 @pytest.mark.timeout(180 + 4 * SLOW_S)
@@ -70,16 +78,21 @@ def test_a_slow_profile_refills_after_a_restart_and_a_fast_one_beside_it_at_once
         burst_at = deployment.now()
         with ThreadPoolExecutor(TENANTS) as tenants:
             list(tenants.map(lambda n: deployment.context.pool.claim(f"t{n}", "burst"), range(TENANTS)))
-        ticks = eventually(
-            lambda: deployment.events("burst", "reconcile", burst_at), "the tick after the burst", within_s=30
-        )
-        assert [(tick["detail"]["created"], tick["detail"]["deficit"]) for tick in ticks] == [(TENANTS, TENANTS)]
-        assert ticks[0]["after_s"] <= TICK_S + 1.0, "one tick is all it may take without wake-ups"
+        asked_s = (deployment.now() - burst_at).total_seconds()
+
+        def ticks() -> list[dict[str, Any]]:
+            """More than one where the clock's came in mid-burst."""
+            found = deployment.events("burst", "reconcile", burst_at)
+            return found if sum(tick["detail"]["created"] for tick in found) >= TENANTS else []
+
+        met = eventually(ticks, "the burst is met", within_s=30)
+        assert sum(tick["detail"]["created"] for tick in met) == TENANTS
+        assert all(tick["detail"]["created"] == tick["detail"]["deficit"] for tick in met), met
+        assert met[-1]["after_s"] <= asked_s + TICK_S + SLACK_S, "one tick is all it may take without wake-ups"
     with filled(place) as (deployment, again_s):
         new = deployment.db.rows("select id from workers where ended_at is null and state = 'idle'")
         assert not {row["id"] for row in old} & {row["id"] for row in new}, "a stopped stack leaves no worker"
         failed = deployment.db.rows("select name from profiles where failures > 0")
         assert failed == [], "a slow spawn is no failed one"
     for took_s in (first_s, again_s):
-        assert took_s["fast"] <= TICK_S + SLACK_S
-        assert took_s["fast"] < took_s["slow"] <= SLOW_S + TICK_S + SLACK_S
+        assert took_s["fast"] < SLOW_S <= took_s["slow"] <= SLOW_S + 2 * SLACK_S, took_s

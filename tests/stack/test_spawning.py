@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +15,6 @@ from tests.support.eventually import eventually
 
 MANY = int(os.environ.get("STOKER_TEST_SPAWNS") or 60)
 WIDE = MANY - 10
-NOISE_S = 2.0  # of a busy machine; a spawn that waited for a slow one would take longer than this
 PATIENCE_S = READY_DELAY_S + 60
 
 
@@ -26,31 +24,25 @@ def ask(deployment: Deployment, family: str, count: int) -> None:
         assert not isinstance(deployment.context.pool.claim(f"{family}-{number}", family), Held)
 
 
-def cold_claim_s(deployment: Deployment, tenant: str) -> float:
-    """From asking for a worker of a profile without a floor to holding it; gives it back."""
-    began = time.monotonic()
+def claim_cold(deployment: Deployment, tenant: str) -> None:
+    """Hold a worker of a profile without a floor, and give it back."""
     held = deployment.context.pool.claim(tenant, "fast", wait_s=PATIENCE_S)
-    took_s = time.monotonic() - began
     assert isinstance(held, Held)
     deployment.context.pool.release(tenant, held.worker_id, held.epoch)
-    return took_s
 
 
 @pytest.mark.timeout(180 + 2 * READY_DELAY_S)
 def test_60_slow_spawns_overlap_and_delay_no_tick_claim_or_spawn_of_a_fast_profile(deployment: Deployment) -> None:
-    alone_s = cold_claim_s(deployment, "alone")
     began = deployment.now()
     ask(deployment, "slow", MANY)
     eventually(
         lambda: len(deployment.events("slow", "worker.launched", began)) == MANY, "all launched", within_s=PATIENCE_S
     )
-    starting = deployment.count("slow", "spawning")
     asked_at = deployment.now()
-    beside_s = cold_claim_s(deployment, "beside")
-    assert starting >= WIDE, "they were to be in mid-spawn"
-    assert beside_s <= alone_s + NOISE_S
+    claim_cold(deployment, "beside")
+    assert deployment.count("slow", "spawning") >= WIDE, "the fast one waited for those that were asked for before it"
     (tick,) = deployment.events("fast", "reconcile", asked_at)[:1]
-    assert tick["after_s"] <= 1.0, "a tick waited for a spawn"
+    assert tick["after_s"] < deployment.settings.schedule.reconcile_s / 2, "a tick waited for a spawn, or for the clock"
     deployment.until_idle("slow", MANY, within_s=PATIENCE_S)
     launched = [event["after_s"] for event in deployment.events("slow", "worker.launched", began)]
     ready = [event["after_s"] for event in deployment.events("slow", "worker.idle", began)]
@@ -74,7 +66,7 @@ def test_a_profile_that_fails_backs_off_alone(deployment: Deployment) -> None:
     again = eventually(lambda: made_later_than(first["after_s"]), "another try", within_s=PATIENCE_S)
     until = datetime.fromisoformat(first["detail"]["backoff_until"])
     assert again[0] >= (until - began).total_seconds() >= deployment.settings.backoff.first_s
-    assert cold_claim_s(deployment, "unaffected") <= PATIENCE_S / 4
+    claim_cold(deployment, "unaffected")
     failing = deployment.db.rows("select family, failures from profiles where failures > 0")
     assert [row["family"] for row in failing] == ["broken"]
     assert first["detail"]["reason"] == "exited with 3"

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.flower_files import FLOWER_USER, password_file
-from config.names import OPERATION_QUEUES, OPERATION_SHOW_TASK, UPDATE_DNSMASQ_STEP, node_queue
+from config.names import OPERATION_QUEUES, OPERATION_SHOW_TASK, OPERATION_WAIT_TASK, UPDATE_DNSMASQ_STEP, node_queue
 from config.settings import Settings
 from scheduler.core.operations import Place, task_id
 from scheduler.store.operations import Operation
@@ -32,6 +32,7 @@ from tests.support.ports import free_port
 from tests.support.servers import Servers
 
 WAIT_S = 60.0
+CLOCKS_S = 0.5  # by which each process's estimate of Redis's clock may err, on a machine where answers take that long
 # The steps of a node each by a worker of another pool: threads tell by their worker, a forked child by itself.
 POOLS = {"threads": "node1", "prefork": "node2"}
 NUMBERS = ("queue", "wait_s", "lane_wait_s", "defers", "folded")
@@ -103,13 +104,22 @@ class Told:
         result.get(timeout=WAIT_S)
         return str(result.id)
 
+    def metrics_by_now(self, queue: str) -> Metrics:
+        """With all that has started on this queue: events come in their order, so who has the last of them has all."""
+        key = "stoker_task_starts_total", frozenset({"task": OPERATION_WAIT_TASK, "queue": queue}.items())
+        before = self.metrics().get(key, 0.0)
+        self.deployment.context.app.send_task(OPERATION_WAIT_TASK, (1, 0), queue=queue).get(timeout=WAIT_S)
+        eventually(lambda: self.metrics().get(key, 0.0) > before, "the last start is counted", within_s=WAIT_S)
+        return self.metrics()
+
     def until_all_hear(self, queue: str) -> None:
         """Whoever serves this queue tells, and everybody listens: what was sent before proves nothing."""
         labels = frozenset({"task": OPERATION_SHOW_TASK, "queue": queue}.items())
 
         def once_more() -> bool:
             id_ = self.show(queue)
-            return bool(self.metrics().get(("stoker_task_starts_total", labels))) and bool(self.events(id_))
+            counted = self.metrics().get(("stoker_task_starts_total", labels))
+            return bool(counted and self.events(id_) and id_ in json.loads(self.flower("/api/tasks?limit=1000")))
 
         eventually(once_more, f"starts of {queue} are told", within_s=WAIT_S)
 
@@ -174,7 +184,7 @@ def test_events_rows_and_a_scrape_tell_the_same_of_operations_that_fold_and_park
     network = f"net{next(_networks)}"
     ended(told, context.networks.create(network, f"10.{next(_networks)}.0.0/24", node=node))
     ended(told, context.networks.plug(network, "first", node)[0])
-    before = told.metrics()
+    before = told.metrics_by_now(node_queue("user_waiting", node))
     with lane_taken(told.deployment, network, node) as until_parked:
         plugs = [
             context.networks.plug(network, f"web{n}", node, queue=queue)[0]
@@ -203,7 +213,7 @@ def test_events_rows_and_a_scrape_tell_the_same_of_operations_that_fold_and_park
     shared = runs[0]
     assert (shared["task"], shared["folded"], shared["served"]) == (UPDATE_DNSMASQ_STEP, 2, 3)
     assert shared["defers"] >= 1
-    assert shared["wait_s"] >= shared["lane_wait_s"] > 0
+    assert shared["wait_s"] + CLOCKS_S >= shared["lane_wait_s"] > 0
     assert shared["queue"] == f"user_waiting@{node}", "it was lifted to the most urgent of those it serves"
 
     # Prometheus: of this node's queues, since before.
@@ -212,7 +222,8 @@ def test_events_rows_and_a_scrape_tell_the_same_of_operations_that_fold_and_park
         count = sum(
             since(before, now, "stoker_task_starts_total", task=run["task"], queue=run["queue"]) for run in distinct
         )
-        return now if count >= len(runs) else None
+        # A start is counted before its folds and waits are, which may be when this is asked.
+        return told.metrics() if count >= len(runs) else None
 
     distinct = list({(run["task"], run["queue"]): run for run in runs}.values())
     after = eventually(scraped, "all starts are counted", within_s=WAIT_S)
@@ -236,7 +247,7 @@ def test_events_rows_and_a_scrape_tell_the_same_of_operations_that_fold_and_park
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_plain_task_tells_once_of_its_start(told: Told, pool: str) -> None:
     queue = node_queue("background", POOLS[pool])
-    before = told.metrics()
+    before = told.metrics_by_now(queue)
     ids = [told.show(queue) for _ in range(5)]
     told.until_each_has_told(ids)
     for event in told.events(*ids):
@@ -279,8 +290,10 @@ def test_the_timeline_draws_the_waits_and_its_json_has_the_numbers(told: Told) -
     network = f"net{next(_networks)}"
     ended(told, context.networks.create(network, f"10.{next(_networks)}.0.0/24", node="node1"))
     with lane_taken(told.deployment, network, "node1") as until_parked:
-        plugs = [context.networks.plug(network, f"db{n}", "node1")[0] for n in range(2)]
+        plugs = [context.networks.plug(network, "db0", "node1")[0]]
         until_parked(1)
+        # The first has parked, and is open: one that came before would run by itself, and the first fold into it.
+        plugs.append(context.networks.plug(network, "db1", "node1")[0])
     rows = [ended(told, plug) for plug in plugs]
     text = words(here(told.deployment, "op", "show", str(rows[0]["id"])))
     for word in ("queued", "parked", "started", "ran", "ended", "ran for 2"):
@@ -290,4 +303,4 @@ def test_the_timeline_draws_the_waits_and_its_json_has_the_numbers(told: Told) -
     first = shown["trail"][0]
     assert first["folded"] == 1
     assert first["defers"] >= 1
-    assert first["wait_s"] >= first["lane_wait_s"] > 0
+    assert first["wait_s"] + CLOCKS_S >= first["lane_wait_s"] > 0

@@ -19,4 +19,4 @@ def test_connections_that_the_server_closed_while_they_were_idle_are_replaced_at
             row = db.row("select pg_backend_pid() as pid")
             assert row is not None
             assert row["pid"] not in idle
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 8.0  # the pool's own patience is 10 s

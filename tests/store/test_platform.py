@@ -68,7 +68,7 @@ def test_a_worker_is_where_its_own_handle_says_and_nobody_elses(fleet: Fleet) ->
     assert fleet.ready(slot.worker_id)[0] is None, "nobody could reach it"
 
 
-@pytest.mark.parametrize(("pace", "waits_s"), [(Pace.NONE, 0), (Pace.GROWING, 2), (Pace.LONGEST, 300)])
+@pytest.mark.parametrize(("pace", "waits_s"), [(Pace.NONE, 0), (Pace.GROWING, 60), (Pace.LONGEST, 300)])
 def test_a_spawn_that_failed_is_told_by_why_and_waits_by_it(fleet: Fleet, pace: Pace, waits_s: int) -> None:
     (worker,) = fleet.launched(1)
     launches.failed(
@@ -76,7 +76,7 @@ def test_a_spawn_that_failed_is_told_by_why_and_waits_by_it(fleet: Fleet, pace: 
         worker,
         "quota: the namespace is full",
         gone=True,
-        first=timedelta(seconds=2),
+        first=timedelta(seconds=60),
         longest=timedelta(seconds=300),
         outcome="quota",
         pace=pace,
@@ -89,4 +89,4 @@ def test_a_spawn_that_failed_is_told_by_why_and_waits_by_it(fleet: Fleet, pace: 
         "select coalesce(extract(epoch from backoff_until - now())::float, 0) as left_s from profiles where family = 'echo'"
     )
     assert row
-    assert waits_s - 1 <= row["left_s"] <= waits_s
+    assert waits_s - 30 <= row["left_s"] <= waits_s

@@ -260,7 +260,7 @@ def test_a_sample_has_depths_ages_and_counts(client: redis.Redis) -> None:
     client.lpush("b", '{"body": "no stamp"}')
     client.hset(COUNTS_KEY, mapping={counter("a", "taken"): 7, counter("a", "late"): 2, counter("b", "reserved"): 3})
     seen = counts.sample(client, ("a", "b", "c"))
-    assert seen.queues["a"].oldest_s == pytest.approx(5, abs=2)
+    assert 5 <= seen.queues["a"].oldest_s < 60
     assert [replace(one, oldest_s=None) for one in seen.queues.values()] == [
         counts.QueueCounts(2, None, 7, 2, 0),
         counts.QueueCounts(1, None, 0, 0, 3),

@@ -76,6 +76,14 @@ class Beats:
         assert found is not None
         return found
 
+    def until_both(self) -> None:
+        """One sends, and the other is there to take over."""
+        look = (
+            "select count(*)::int as n from pg_stat_activity"
+            " where application_name = 'stoker beat' and datname = current_database()"
+        )
+        eventually(lambda: self.deployment.db.rows(look)[0]["n"] == 2, "both are connected", within_s=60)
+
     def service(self, holder: Holder) -> str:
         """Which of the services that beat is."""
         return next(name for name, pid in self.deployment.stack.pids().items() if pid == holder.pid)

@@ -25,7 +25,10 @@ class Stage:
     """What tests and tasks tell each other. Everything is for one key, so that tests may share a worker."""
 
     def __init__(self, url: str) -> None:
-        self.redis = redis.Redis.from_url(url, decode_responses=True, retry=redis.retry.Retry(_backoff(), 1_000))
+        # What is popped and not read in time would be lost: no timeout of the socket's.
+        self.redis = redis.Redis.from_url(
+            url, decode_responses=True, socket_timeout=None, retry=redis.retry.Retry(_backoff(), 1_000)
+        )
 
     def hold(self, *keys: str) -> None:
         """Runs of these keys wait for `let`."""
@@ -41,7 +44,7 @@ class Stage:
             pipe.rpush(f"{event}:{key}", said)
             pipe.execute()
 
-    def hear(self, event: str, key: str, *, within_s: float = 20.0) -> dict[str, Any]:
+    def hear(self, event: str, key: str, *, within_s: float = 60.0) -> dict[str, Any]:
         """The next of these events, oldest first."""
         heard = self.redis.blpop([f"{event}:{key}"], timeout=within_s)
         assert heard is not None, f"not within {within_s:g} s: {event} of {key}"

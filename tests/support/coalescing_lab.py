@@ -93,7 +93,7 @@ class Lab:
         for worker in workers:
             self.stage.hear("ready", worker.name, within_s=60)
 
-    def until(self, look: Callable[[], object], what: str, *, within_s: float = 20.0) -> None:
+    def until(self, look: Callable[[], object], what: str, *, within_s: float = 60.0) -> None:
         eventually(look, what, within_s=within_s)
 
     @contextmanager
@@ -127,7 +127,7 @@ class Lab:
         return names - set(KEPT)
 
     def until_nothing_is_left(self) -> None:
-        eventually(lambda: not self.protocol_keys(), "every trace of the runs is gone", within_s=10)
+        eventually(lambda: not self.protocol_keys(), "every trace of the runs is gone", within_s=30)
 
     def close(self) -> None:
         celery_worker.forget_results(self.app)

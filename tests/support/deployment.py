@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from scheduler.store.beat import active_beat
 from scheduler.store.database import Database
 from tasks.celery_app import make_app
 from tasks.context import Context
 from tasks.draining import empty_pool
 from tasks.engines import wipe
+from tasks.health import check
 from tasks.services import Service, services
 from tasks.supervisor import RestartPolicy
 from tasks.up import Stack
@@ -167,6 +169,7 @@ def started(
         if service.name not in without
     ]
     wanted += [_companion(service) for service in wanted if service.name in twice]
+    serving = placed(wanted, settings)
     said: list[str] = []
 
     def ping(nodes: Sequence[str], timeout_s: float) -> set[str]:
@@ -183,7 +186,7 @@ def started(
         settings,
         prepare=context.prepare,
         on_stop=empty,
-        services=placed(wanted, settings),
+        services=serving,
         ping=ping,
         say=said.append,
         policy=RestartPolicy(first_s=0.1, max_s=1.0),
@@ -197,9 +200,20 @@ def started(
         down.callback(context.operations.close)
         with stack:
             stack.wait_ready(READY_S)
+            _until_well([service.name for service in serving], context)
             yield Deployment(config, settings, context, stack, said)
             context.operations.close()
         context.hints._redis.connection_pool.disconnect(inuse_connections=False)
+
+
+def _until_well(names: Collection[str], context: Context) -> None:
+    """Those that the stack does not wait for: who comes too early would find no page of theirs, and no beat that sends."""
+    for name in {*names} & {*COMPANIONS}:
+        eventually(
+            lambda name=name: check(name, context.settings, timeout_s=5.0).ok, f"{name} is well", within_s=READY_S
+        )
+    if {*names} & {*BEATS}:
+        eventually(lambda: active_beat(context.db), "a beat sends", within_s=READY_S)
 
 
 def _companion(service: Service) -> Service:

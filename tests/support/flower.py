@@ -141,7 +141,14 @@ def waiting_claims(deployment: Deployment, profile: str) -> list[AsyncResult[Any
     claims = [
         send(CLAIM_TASK, [f"tenant{n}", profile], {"wait_s": WITHIN_S}, queue="user_waiting") for n in range(THREADS)
     ]
-    eventually(lambda: all(claim.state == "STARTED" for claim in claims), "claims wait", within_s=WITHIN_S)
+    eventually(lambda: all(claim.state == "STARTED" for claim in claims), "claims have begun", within_s=WITHIN_S)
+    # One that has begun has not asked yet, and could not be ended.
+    asked = "select count(*)::int as n from tickets where profile = %(p)s and worker_id is null"
+    eventually(
+        lambda: deployment.db.rows(asked, p=deployment.canonical(profile))[0]["n"] >= THREADS,
+        "they wait",
+        within_s=WITHIN_S,
+    )
     return claims
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from config.kubernetes import KubernetesLauncher
 from tasks.launchers.kubernetes.api import Api, Away, Refusal
+from tests.support.eventually import eventually
 from tests.support.pod_run import Json, PodRun, now
 from tests.support.pods import AGENT, ANY_NODES, on
 
@@ -69,6 +70,10 @@ class Kubelet:
         """Its pull fails from now on."""
         self.broken_images.add(image)
 
+    def autoscale(self, after_s: float) -> None:
+        """From now on pods that find no node bring one, so long after that was noticed."""
+        self._autoscale_s = after_s
+
     def evict(self, namespace: str, pod: str) -> None:
         """The node ends that pod for its own sake."""
         run = next(run for run in self._running.values() if (run.namespace, run.name) == (namespace, pod))
@@ -91,6 +96,7 @@ class Kubelet:
         self._thread.start()
         assert self._up.wait(30), "the kubelet has not come up"
         try:
+            eventually(self._are_open, "its nodes take pods", within_s=60)
             yield self
         finally:
             self._closed.set()
@@ -103,6 +109,14 @@ class Kubelet:
             for node in self.nodes:
                 with suppress(Away, Refusal):
                     self._ask("DELETE", f"/api/v1/nodes/{node}")
+
+    def _are_open(self) -> bool:
+        """A new node is closed until a controller has seen that it is well."""
+        with suppress(Away, Refusal):
+            nodes = {node["metadata"]["name"]: node for node in self._api.list_all("/api/v1/nodes", "")[0]}
+            taints = [taint for name in self.nodes for taint in nodes[name]["spec"].get("taints") or ()]
+            return {taint["key"] for taint in taints} == {AGENT}
+        return False
 
     def _call(self, work: Any) -> None:
         done = threading.Event()

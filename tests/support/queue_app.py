@@ -37,7 +37,7 @@ class Stage:
                 pipe.rpush(f"{verb}:{event}:{key}", json.dumps({**more, "at": time.time()}))
             pipe.execute()
 
-    def hear(self, event: str, key: str, times: int = 1, *, within_s: float = 20.0) -> list[dict[str, Any]]:
+    def hear(self, event: str, key: str, times: int = 1, *, within_s: float = 60.0) -> list[dict[str, Any]]:
         """The next so many of these events, oldest first."""
         heard = []
         for number in range(1, times + 1):

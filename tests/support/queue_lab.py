@@ -80,8 +80,16 @@ class Lab:
         return self.workers[-1]
 
     def until_ready(self, *workers: Worker) -> None:
+        """They take messages, and hear what is asked of them: that begins with the first turn of their event loops."""
+
+        def answers(worker: Worker) -> bool:
+            # By a connection of its own: the test may cut those that are kept.
+            with self.app.connection_for_write() as own:
+                return bool(self.app.control.ping(destination=[worker.hostname], timeout=1, limit=1, connection=own))
+
         for worker in workers:
             self.stage.hear("ready", worker.name, within_s=60)
+            eventually(lambda worker=worker: answers(worker), f"{worker.name} answers", within_s=WAIT_S)
 
     def joined(self, pool: str, slots: int = 2, **how: Any) -> Worker:
         """A worker that is ready."""

@@ -184,7 +184,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         quick = ("repl-diskless-sync-delay 0", "repl-ping-replica-period 1")
         first = down.enter_context(tcp_server(folder / "first", *quick))
         second = down.enter_context(tcp_server(folder / "second", *quick, f"replicaof {HOST} {first}"))
-        lines = (f"sentinel monitor broker {HOST} {first} 1", "sentinel down-after-milliseconds broker 1000")
+        lines = (f"sentinel monitor broker {HOST} {first} 1", "sentinel down-after-milliseconds broker 10000")
         sentinel = down.enter_context(tcp_server(folder / "sentinel", *lines, program_args=("--sentinel",)))
         made = Watched(sentinel, (first, second))
 
