@@ -110,6 +110,7 @@ class ProcessLauncher(Frozen):
     first_port: int = Field(default=21_000, ge=1_024, le=_LAST_PORT)
     ports: int = Field(default=8_000, gt=0)
     memory_share: float = Field(default=0.8, gt=0, le=1)  # of this machine's memory, what workers may fill
+    nice: int = Field(default=10, ge=0, le=19)  # how far workers stand back behind the control plane beside them
     simulated_node_size: int = Field(default=0, ge=0)  # workers a pretended node; 0 = one node, this machine
 
     @model_validator(mode="after")

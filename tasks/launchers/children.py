@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from tasks import processes
@@ -33,8 +35,8 @@ _children: Final = _Children()
 os.register_at_fork(after_in_child=_children.forget)
 
 
-def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Identity:
-    """Start a process in a session of its own, deaf to this one's terminal and end.
+def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes], nice: int = 0) -> Identity:
+    """Start a process in a session of its own, deaf to this one's terminal and end; `nice` lowers its priority.
 
     Raises:
         OSError: it could not be started.
@@ -48,12 +50,23 @@ def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -
         close_fds=True,
         start_new_session=True,
     )
+    if nice:
+        _stand_back(child.pid, nice)
     # Looked at before it is registered: until then nobody reaps it, so even one that died at once has a start.
     process = processes.look(child.pid)
     identity = process.identity if process else Identity(child.pid, "unknown")
     with _children.lock:
         _children.started[identity] = child
     return identity
+
+
+def _stand_back(pid: int, nice: int) -> None:
+    # It may be gone already; and of others than root Linux takes the priority of a session ten times a second at most.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + nice)
+    # Linux may share processors between sessions first: the priority of a process then counts in its own session alone.
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(f"{nice}", encoding="ascii")
 
 
 def get(identity: Identity) -> subprocess.Popen[bytes] | None:

@@ -178,7 +178,7 @@ class ProcessLauncher:
         ]
         self._log_dir.mkdir(parents=True, exist_ok=True)
         with (self._log_dir / f"worker-{spec.worker_id}.log").open("ab", buffering=0) as log:
-            identity = children.start(argv, environment, log)
+            identity = children.start(argv, environment, log, self._config.nice)
         marks.await_mark(identity)
         return identity, endpoint, node
 

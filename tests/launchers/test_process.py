@@ -278,6 +278,19 @@ def test_the_worker_gets_a_session_of_its_own_and_no_input(case: LauncherCase) -
     assert "key-of-1" not in " ".join(process.cmdline())
 
 
+def test_a_worker_stands_back_behind_the_control_plane(make: Callable[..., ProcessLauncher]) -> None:
+    launcher = make(nice=7)
+    placement = launcher.launch(LaunchSpec(1, "nice", POLITE, "key"))
+    pid = placement.handle["pid"]
+    try:
+        assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + 7)
+        session = Path(f"/proc/{pid}/autogroup")
+        if session.exists() and os.geteuid() == 0:  # of others it is taken ten times a second at most
+            assert session.read_text().split()[-2:] == ["nice", "7"]
+    finally:
+        asyncio.run(launcher.stop(placement.handle, "nice", 1, EXIT_S))
+
+
 def test_a_command_that_does_not_exist_is_permanent_and_frees_its_port(case: LauncherCase, port_range: int) -> None:
     for _ in range(2):
         with pytest.raises(LaunchPermanent, match=r"no-such-program.*mend the profile's command"):
