@@ -192,8 +192,8 @@ def test_one_that_waits_for_what_has_ended_is_queued_at_once(db: Database) -> No
 
 @pytest.mark.parametrize("links", ["needs", "after"])
 def test_an_unknown_operation_is_refused_and_nothing_is_written(db: Database, links: str) -> None:
-    with pytest.raises(Refused, match="operation 99 is not known"):
-        submit(db, **{links: [99]})
+    with pytest.raises(Refused, match="operation 1000000000 is not known"):
+        submit(db, **{links: [10**9]})
     assert store.recent(db, limit=10) == []
 
 
@@ -311,7 +311,7 @@ def test_an_end_is_told_to_who_asked_to_hear_it(db: Database, database_url: str)
         told = [notice.payload for notice in listening.notifies(timeout=5, stop_after=1)]
         assert told == [str(heard.id)]
     assert store.await_end(db, heard.id) is True
-    assert store.await_end(db, 99) is None
+    assert store.await_end(db, 10**9) is None
 
 
 def test_what_was_not_seen_for_long_is_looked_at_once_and_in_bounds(db: Database) -> None:

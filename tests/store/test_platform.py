@@ -61,7 +61,7 @@ def test_a_worker_is_where_its_own_handle_says_and_nobody_elses(fleet: Fleet) ->
     order = launches.take_order(fleet.db, slot.worker_id, slot.attempt, MINUTE)
     assert order
     assert launches.placed(fleet.db, order, handle(slot.worker_id), None, None)
-    launches.located(fleet.db, slot.worker_id, handle(99), "http://n9:1", "n9", unschedulable=False)
+    launches.located(fleet.db, slot.worker_id, handle(slot.worker_id + 1), "http://n9:1", "n9", unschedulable=False)
     known = launches.look_up(fleet.db, slot.worker_id)
     assert known
     assert known.endpoint is None
