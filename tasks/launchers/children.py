@@ -35,8 +35,8 @@ _children: Final = _Children()
 os.register_at_fork(after_in_child=_children.forget)
 
 
-def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes], nice: int = 0) -> Identity:
-    """Start a process in a session of its own, deaf to this one's terminal and end; `nice` lowers its priority.
+def start(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes], nice: int) -> Identity:
+    """Start a process in a session of its own, deaf to this one's terminal and end. `nice` lowers its priority; 0 leaves it.
 
     Raises:
         OSError: it could not be started.

@@ -7,13 +7,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tasks.draining import drain
-from tasks.launchers.base import LaunchSpec, LaunchUnknown
+from tasks.launchers.base import LaunchSpec
 from tasks.launchers.kubernetes.pod import UNDISRUPTED, name_of
 from tasks.pool import Held
 from tests.stack.clients import Diary, _use
@@ -88,16 +87,6 @@ def held(deployment: Deployment, tenant: str, family: str, wait_s: float = PATIE
 def release(deployment: Deployment, *claims: Held) -> None:
     for claim in claims:
         deployment.context.pool.release(claim.tenant, claim.worker_id, claim.epoch)
-
-
-def agree(deployment: Deployment) -> bool:
-    """Every launched row has its pod, and every pod its row."""
-    rows = deployment.db.rows("select id, handle from workers where ended_at is null and handle is not null")
-    known = {(row["id"], row["handle"]["uid"]) for row in rows}
-    with suppress(LaunchUnknown):  # the server may have just been restarted
-        listed = deployment.context.launcher.list(deployment.context.pool_id)
-        return known == {(one.worker_id, one.handle["uid"]) for one in listed}
-    return False
 
 
 def test_a_tenant_uses_a_pod_and_no_autoscaler_moves_it_meanwhile(deployment: Deployment, plane: ControlPlane) -> None:
@@ -187,7 +176,7 @@ def test_a_node_that_is_taken_away_is_replaced_and_its_tenants_lease_ends(
     row = deployment.db.row("select state, failure from workers where id = %(id)s", id=claim.worker_id)
     assert row == {"state": "lost", "failure": "node_lost"}
     deployment.until_idle("warm", FLOOR, within_s=PATIENCE_S)
-    eventually(lambda: agree(deployment), "rows and pods agree", within_s=PATIENCE_S)
+    eventually(deployment.agree, "rows and pods agree", within_s=PATIENCE_S)
 
 
 def test_a_pod_that_no_row_claims_is_deleted(deployment: Deployment) -> None:
@@ -210,7 +199,7 @@ def test_the_api_server_restarts_in_the_middle_of_a_burst_and_all_agree_in_the_e
         claims = [one.result() for one in asked]
     assert len({claim.worker_id for claim in claims}) == 24
     release(deployment, *claims)
-    eventually(lambda: agree(deployment), "rows and pods agree", within_s=PATIENCE_S)
+    eventually(deployment.agree, "rows and pods agree", within_s=PATIENCE_S)
 
 
 def test_claims_and_spawns_take_as_long_while_50_pods_cannot_be_scheduled(deployment: Deployment) -> None:

@@ -9,12 +9,11 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import pytest
 
 from scheduler.store import history
-from tasks.launchers.base import LaunchUnknown
 from tasks.pool import Held
 from tests.support import profiles
 from tests.support.control_plane import ControlPlane
@@ -125,12 +124,9 @@ def test_the_ramp_is_the_same_when_everything_is_restarted_in_its_middle(plane: 
         show("pods by second", [round(at, 1) for at in idle])
         check(deployment, claims)
 
-        def agree() -> bool:
+        def all_agree() -> bool:
             """Those that nobody waits for may have been launched by who was killed, and are launched again."""
-            with suppress(LaunchUnknown):
-                there = {one.worker_id for one in deployment.context.launcher.list(deployment.context.pool_id)}
-                rows = deployment.db.rows("select id from workers where ended_at is null")
-                return there == {row["id"] for row in rows}
-            return False
+            unlaunched = "select id from workers where ended_at is null and handle is null"
+            return deployment.agree() and not deployment.db.rows(unlaunched)
 
-        eventually(agree, "rows and pods agree", within_s=PATIENCE_S)
+        eventually(all_agree, "rows and pods agree", within_s=PATIENCE_S)

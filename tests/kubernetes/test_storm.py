@@ -151,16 +151,8 @@ def _cut(proxy: ApiProxy, over: threading.Event) -> None:
 
 
 def _is_whole(deployment: Deployment) -> bool:
-    rows = deployment.db.rows("select id, handle, state from workers where ended_at is null")
-    try:
-        there = deployment.context.launcher.list(deployment.context.pool_id)
-    except LaunchUnknown:
-        return False
-    known = {(row["id"], row["handle"]["uid"]) for row in rows if row["handle"]}
-    return (
-        known == {(one.worker_id, one.handle["uid"]) for one in there}
-        and [row["state"] for row in rows] == ["idle"] * PODS
-    )
+    states = [row["state"] for row in deployment.db.rows("select state from workers where ended_at is null")]
+    return states == ["idle"] * PODS and deployment.agree()
 
 
 def _show(deployment: Deployment, proxy: ApiProxy) -> None:

@@ -17,9 +17,8 @@ from tests.support.beats import Beats, running_beats
 from tests.support.deployment import BEATS
 from tests.support.eventually import eventually
 
-SLACK_S = (
-    10.0  # of a machine that does much else, where a beat that has never sent anything may have to load what that needs
-)
+# Of a machine that does much else, where a beat that has never sent anything may have to load what that needs.
+SLACK_S = 10.0
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.stack import chaos
 from tests.support.servers import Servers
 
 
-@pytest.mark.timeout(300)
 def test_claims_hold_beside_reaping_reconciling_and_kill_9_of_anything(servers: Servers) -> None:
     report = chaos.run(servers, **chaos.from_environment(8, 8.0))  # type: ignore[arg-type]
     print(report)  # noqa: T201 - pytest shows it, and its seed, when this fails

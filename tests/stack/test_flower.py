@@ -19,7 +19,7 @@ from scheduler.store.operations import Operation
 from tasks.services import FLOWER_ADDRESS
 from tests.support import profiles
 from tests.support.browser import chromium, needs_chromium
-from tests.support.commands import call
+from tests.support.commands import call, until_revoked
 from tests.support.deployment import BEATS, EXPORTER, Deployment, deployed
 from tests.support.eventually import eventually
 from tests.support.flower import (
@@ -100,16 +100,6 @@ def threads_taken(watched: Deployment, flower: Flower) -> Iterator[None]:
     yield
     for claim in waits:
         flower.revoke(claim.id, terminate=True)
-
-
-def until_revoked(watched: Deployment, *ids: str) -> None:
-    """The worker has heard of it."""
-    inspect = watched.context.app.control.inspect(timeout=1.0)
-
-    def known() -> bool:
-        return set(ids) <= {id_ for node in (inspect.revoked() or {}).values() for id_ in node}
-
-    eventually(known, f"{ids} are revoked", within_s=WITHIN_S)
 
 
 # --- what is read

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import redis
-from celery.utils.nodenames import gethostname
 
 from config.names import ENSURE_MESH_STEP, UPDATE_DNSMASQ_STEP
 from scheduler.core.operations import Place, RunState, task_id
@@ -20,6 +19,7 @@ from scheduler.store import operations as store
 from scheduler.store.operations import Operation
 from tasks.coalescing.coalescer import coalescer_of
 from tests.stack.chaos_operations import lost_updates
+from tests.support.commands import until_revoked
 from tests.support.deployment import Deployment
 from tests.support.eventually import eventually
 
@@ -160,12 +160,10 @@ def test_a_step_revoked_as_flower_does_it_cancels_its_operation_and_no_other(
         starts = [context.networks.plug(network, f"rv{n}", first_node(deployment))[0] for n in range(4)]
         until_waiting(deployment, *starts)
         # The leader, and one that follows it.
-        revoked = {task_id(Place(start.id, 0, start.token)) for start in (starts[0], starts[2])}
+        revoked = [task_id(Place(start.id, 0, start.token)) for start in (starts[0], starts[2])]
         for id_ in revoked:
             context.app.control.revoke(id_)
-        node = f"user@{gethostname()}"
-        inspect = context.app.control.inspect([node], timeout=5.0)
-        eventually(lambda: revoked <= {*(inspect.revoked() or {}).get(node, ())}, "it has heard", within_s=WAIT_S)
+        until_revoked(deployment, *revoked)
     rows = [ended(deployment, operation) for operation in starts]
     assert [row["state"] for row in rows] == ["cancelled", "succeeded", "cancelled", "succeeded"]
 

@@ -139,16 +139,8 @@ def told(servers: Servers) -> Iterator[Told]:
     ):
         made = Told(deployment, heard)
         for node in POOLS.values():
-            eventually(lambda: answers(made), "exporter and Flower answer", within_s=WAIT_S)
             made.until_all_hear(node_queue(OPERATION_QUEUES[0], node))
         yield made
-
-
-def answers(told: Told) -> bool:
-    try:
-        return bool(told.metrics() and told.flower("/api/workers"))
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -8,10 +8,12 @@ import subprocess
 from typing import Any, Protocol
 
 import pytest
+from celery.utils.nodenames import gethostname
 
 from tasks.cli import main
 from tasks.context import Context
 from tests.support.deployment import Deployment
+from tests.support.eventually import eventually
 
 Ended = subprocess.CompletedProcess[str]
 
@@ -40,6 +42,14 @@ def here(deployment: HasContext, *arguments: str, width: int = 100) -> Ended:
 def words(ended: Ended) -> str:
     """What it said, whatever the width and the frame that it was said in."""
     return " ".join((ended.stdout + ended.stderr).replace("│", " ").split())
+
+
+def until_revoked(deployment: Deployment, *ids: str) -> None:
+    """The worker that users wait for has heard of it."""
+    node = f"user@{gethostname()}"
+    # By name, for then the answer ends it; else it waits out its time for more of them.
+    inspect = deployment.context.app.control.inspect([node], timeout=5.0)
+    eventually(lambda: {*ids} <= {*(inspect.revoked() or {}).get(node, ())}, f"{ids} are revoked", within_s=60)
 
 
 def call(deployment: Deployment, task: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

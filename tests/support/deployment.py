@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -24,6 +24,7 @@ from tasks.context import Context
 from tasks.draining import empty_pool
 from tasks.engines import wipe
 from tasks.health import check
+from tasks.launchers.base import LaunchUnknown
 from tasks.services import Service, services
 from tasks.supervisor import RestartPolicy
 from tasks.up import Stack
@@ -114,13 +115,23 @@ class Deployment:
         )
 
     def unmatched(self) -> tuple[list[int], list[int]]:
-        """Live launched rows without their process, and marked processes without their row."""
-        running = {(one.worker_id, one.handle["pid"]) for one in self.context.launcher.list(self.context.pool_id)}
+        """Live launched rows without their process or pod, and those that are the pool's without their row."""
+
+        def known_by(handle: Mapping[str, Any]) -> Any:
+            return handle["uid"] if "uid" in handle else handle["pid"]
+
+        running = {(one.worker_id, known_by(one.handle)) for one in self.context.launcher.list(self.context.pool_id)}
         rows = {
-            (row["id"], row["handle"]["pid"])
+            (row["id"], known_by(row["handle"]))
             for row in self.db.rows("select id, handle from workers where ended_at is null and handle is not null")
         }
         return sorted(worker for worker, _ in rows - running), sorted(worker for worker, _ in running - rows)
+
+    def agree(self) -> bool:
+        """Whether nothing is unmatched; of a platform that cannot be asked just now, nobody knows that."""
+        with suppress(LaunchUnknown):
+            return self.unmatched() == ([], [])
+        return False
 
 
 @contextmanager
