@@ -20,15 +20,16 @@ from scheduler.core.states import CLAIMED, WorkerState
 from scheduler.errors import Temporary
 from scheduler.store import launches
 from tasks import correlation, lifecycle
-from tasks.launchers.base import NO_PROFILE, LaunchError, Starting
+from tasks.launchers.base import NO_PROFILE, NODE_CLOSED, LaunchError, Starting
 from tasks.launchers.notify import NotifyListener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from config.profile import Profile
     from scheduler.store.launches import Launched
     from tasks.context import Context
-    from tasks.launchers.base import Exit
+    from tasks.launchers.base import Exit, Placement
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -36,6 +37,9 @@ T = TypeVar("T")
 _LOOK_AGAIN_S: Final = 2.0
 _DATABASE_THREADS: Final = 8
 _CLOSE_S: Final = 5.0
+# A new node is open a moment before the news of it; one that stays closed longer leaves its new workers to nobody.
+_OPENS_S: Final = 10.0
+_OPENS_LOOK_S: Final = 0.25
 _SWITCH_S: Final = 0.0005
 
 
@@ -181,8 +185,29 @@ class Keeper:
         except LaunchError as error:
             await give_up(f"{error.outcome.name}: {error}", outcome=error.outcome)
         else:
+            if not await self._parks(known, kind, place, gone, asked):
+                reason = f"{NODE_CLOSED.name}: it is ready, and its node has been closed to claims for {_OPENS_S:.0f} s"
+                await give_up(reason, outcome=NODE_CLOSED)
+
+    async def _parks(
+        self,
+        known: Launched,
+        kind: Profile,
+        place: Placement | None,
+        gone: asyncio.Future[Exit],
+        asked: asyncio.Future[Any],
+    ) -> bool:
+        """Offer a worker that is ready, as soon as its node is open. False: it stays closed."""
+        late = self._loop.time() + _OPENS_S
+        while not (gone.done() or asked.done()):
             closed = place is not None and self._cordons.get(place.node or "", False)
-            await self._call(lifecycle.became_ready, self._context, known, kind, place, unschedulable=closed)
+            state = await self._call(lifecycle.became_ready, self._context, known, kind, place, unschedulable=closed)
+            if state is not WorkerState.SPAWNING:
+                break
+            if self._loop.time() >= late:
+                return False
+            await asyncio.wait({gone, asked}, timeout=_OPENS_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        return True
 
     async def _follow_cordons(self) -> None:
         """Offer no worker of a node that the platform has closed, from the moment it says so."""

@@ -25,8 +25,11 @@ log = structlog.get_logger(__name__)
 
 def became_ready(
     context: Context, known: Launched, kind: Profile, place: Placement | None, *, unschedulable: bool
-) -> None:
-    """The worker answers: park it or hand it to whoever waits, and wake that caller."""
+) -> WorkerState | None:
+    """The worker answers: park it or hand it to whoever waits, and wake that caller. What it became.
+
+    Still SPAWNING: its node is closed, and nobody may have it. None: it was not spawning any more.
+    """
     if place is not None and place.endpoint is not None and place.node is not None:
         launches.located(
             context.db, known.worker_id, place.handle, place.endpoint, place.node, unschedulable=unschedulable
@@ -36,6 +39,7 @@ def became_ready(
         context.pool.wake([grant])
     if state is WorkerState.DRAINING:
         context.request_stop([known.worker_id])
+    return state
 
 
 def give_up(context: Context, worker_id: int, reason: str, *, gone: bool, outcome: Outcome) -> None:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CapacitySnapshot:
-    """What is known of one profile at one instant. Counts of workers; `demand` counts distinct waiting claims."""
+    """What is known of one profile at one instant. Counts of workers; `demand` counts distinct waiting claims.
+
+    `idle` are those that a claim could have: of a closed node none, or they would stand in for workers that nobody gets.
+    """
 
     profile: str
     idle: int

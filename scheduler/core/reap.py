@@ -1,4 +1,4 @@
-"""Which idle workers to let go (I9): the longest-warm nodes keep theirs, for their caches serve the next tenant best."""
+"""Which idle workers to let go (I9): those of closed nodes, then those of the newest, for the oldest caches serve best."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ class IdleWorker:
     id: int
     idle_since: datetime
     node_first_seen: datetime | None
+    closed: bool = False  # its node is: no claim gets it
 
 
 def plan_reap(
     idle: Sequence[IdleWorker], keep: int, idle_timeout: timedelta, now: datetime, *, at_most: int
 ) -> list[int]:
-    """Workers to drain: idle for longer than the timeout, above what is to be kept, unknown and newest nodes first."""
-    surplus = len(idle) - keep
-    stale = [worker for worker in idle if now - worker.idle_since > idle_timeout]
-    stale.sort(key=_coldest_first)
-    return [worker.id for worker in stale[: max(0, min(surplus, at_most))]]
+    """Workers to drain: idle for longer than the timeout, above what is to be kept, unknown and newest nodes first.
+
+    Those of closed nodes go before all others, but not before others stand in for them: when all nodes are silent for a
+    moment, nothing is let go.
+    """
+    stale = sorted((worker for worker in idle if now - worker.idle_since > idle_timeout), key=_coldest_first)
+    shut = [worker.id for worker in stale if worker.closed][: max(0, len(idle) - keep)]
+    surplus = sum(not worker.closed for worker in idle) - keep
+    unneeded = [worker.id for worker in stale if not worker.closed][: max(0, surplus)]
+    return [*shut, *unneeded][:at_most]
 
 
 def _coldest_first(worker: IdleWorker) -> tuple[bool, float, datetime, int]:

@@ -149,7 +149,10 @@ def located(
 
 
 def ready(db: Database, worker_id: int, grant_lease: timedelta) -> tuple[WorkerState | None, Grant | None]:
-    """The worker answers: it parks as idle or goes to whoever waits. (None, None): it was not spawning any more."""
+    """The worker answers: it parks as idle or goes to whoever waits. Still SPAWNING: its node is closed, ask again.
+
+    (None, None): it was not spawning any more.
+    """
     row = db.row("select * from worker_ready(%(worker)s, %(lease)s)", worker=worker_id, lease=grant_lease)
     if row is None or row["became"] is None:
         return None, None

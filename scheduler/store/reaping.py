@@ -22,11 +22,11 @@ _MARK_WORKERS: LiteralString = (
 def idle_workers(db: Database, profile: str) -> tuple[datetime | None, list[IdleWorker]]:
     """The profile's idle workers, and the database's now."""
     rows = db.rows(
-        "select id, ready_at, node_first_seen, now() as now from workers where profile = %(profile)s and state = 'idle'"
+        "select id, ready_at, node_first_seen, cordoned, now() as now from workers where profile = %(profile)s and state = 'idle'"
         " and ended_at is null",
         profile=profile,
     )
-    found = [IdleWorker(row["id"], row["ready_at"], row["node_first_seen"]) for row in rows]
+    found = [IdleWorker(row["id"], row["ready_at"], row["node_first_seen"], closed=row["cordoned"]) for row in rows]
     return (rows[0]["now"] if rows else None), found
 
 
@@ -40,11 +40,12 @@ def drain_idle(
         connection.execute("select from profiles where name = %(profile)s for update", {"profile": profile})
         rows = connection.execute(
             "select w.id, move_worker(w.id, w.epoch, array['idle'], 'draining', %(reason)s) as was from ("
-            "  select id, epoch from workers where id = any(%(victims)s) and state = 'idle'"
-            "  and ready_at < now() - %(timeout)s order by array_position(%(victims)s, id)"
-            "  limit greatest(0, (select count(*) from workers where profile = %(profile)s and state = 'idle'"
-            "                     and ended_at is null) - %(keep)s)"
-            "  for update skip locked) w",
+            "  select id, epoch, cordoned, row_number() over (partition by cordoned order by array_position(%(victims)s, id)) n"
+            "  from (select id, epoch, cordoned from workers where id = any(%(victims)s) and state = 'idle'"
+            "        and ready_at < now() - %(timeout)s for update skip locked) stale) w,"
+            " (select count(*) - %(keep)s as shut, count(*) filter (where not cordoned) - %(keep)s as open from workers"
+            "  where profile = %(profile)s and state = 'idle' and ended_at is null) surplus"
+            " where w.n <= case when w.cordoned then surplus.shut else surplus.open end order by w.cordoned desc, w.n",
             {"victims": victims, "profile": profile, "keep": keep, "timeout": idle_timeout, "reason": reason},
         ).fetchall()
         return [row["id"] for row in rows if row["was"] is not None]
@@ -101,7 +102,10 @@ def set_draining(db: Database, profile: str, *, draining: bool) -> bool:
 
 
 def cordon(db: Database, node: str, *, cordoned: bool) -> bool:
-    """Stop or resume offering a node's workers. False: no such node."""
+    """Stop or resume offering a node's workers. False: no such node.
+
+    Opened again, nothing backs off any more: spawns may have come to nothing because it was closed.
+    """
 
     def work(connection: Connection) -> bool:
         found = connection.execute(
@@ -109,6 +113,8 @@ def cordon(db: Database, node: str, *, cordoned: bool) -> bool:
             {"node": node, "cordoned": cordoned},
         ).fetchone()
         connection.execute(_MARK_WORKERS, {"names": [node]})
+        if not cordoned:
+            connection.execute("update profiles set failures = 0, backoff_until = null where failures > 0")
         return found is not None
 
     return db.transaction(work)

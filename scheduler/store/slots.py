@@ -35,8 +35,8 @@ class Seen:
 # One statement, however many profiles: the counts come from one pass over the index of live workers.
 _SNAPSHOT = """
 with counted as (
-    select profile, count(*) filter (where state = 'idle') as idle, count(*) filter (where state = 'spawning') as spawning,
-           count(*) as live
+    select profile, count(*) filter (where state = 'idle' and not cordoned) as idle,
+           count(*) filter (where state = 'spawning') as spawning, count(*) as live
     from workers where ended_at is null group by profile),
 waiting as (
     select k.profile, k.tenant, count(*) as tickets from tickets k

@@ -11,10 +11,13 @@ _POOL = """
 select p.name, p.family, p.floor, p.max_workers, p.is_current, p.draining, p.failures,
        case when p.backoff_until > now() then extract(epoch from p.backoff_until - now())::float end as backoff_s,
        coalesce(k.waiting, 0)::int as waiting, k.oldest_wait_s,
-       coalesce(w.spawning, 0)::int as spawning, coalesce(w.idle, 0)::int as idle, coalesce(w.activating, 0)::int as activating,
+       coalesce(w.spawning, 0)::int as spawning, coalesce(w.idle, 0)::int as idle, coalesce(w.cordoned, 0)::int as cordoned,
+       coalesce(w.activating, 0)::int as activating,
        coalesce(w.active, 0)::int as active, coalesce(w.hot_idle, 0)::int as hot_idle, coalesce(w.draining, 0)::int as stopping
 from profiles p
-left join (select profile, count(*) filter (where state = 'spawning') as spawning, count(*) filter (where state = 'idle') as idle,
+left join (select profile, count(*) filter (where state = 'spawning') as spawning,
+                  count(*) filter (where state = 'idle' and not cordoned) as idle,
+                  count(*) filter (where state = 'idle' and cordoned) as cordoned,
                   count(*) filter (where state = 'activating') as activating, count(*) filter (where state = 'active') as active,
                   count(*) filter (where state = 'hot_idle') as hot_idle, count(*) filter (where state = 'draining') as draining
            from workers where ended_at is null group by profile) w on w.profile = p.name
@@ -40,7 +43,10 @@ from nodes n left join workers w on w.node = n.name and w.ended_at is null group
 
 
 def pool(db: Database) -> list[Row]:
-    """A row a profile: its floor and caps, its workers by state, who waits and for how long (seconds)."""
+    """A row a profile: its floor and caps, its workers by state, who waits and for how long (seconds).
+
+    Idle workers of closed nodes, which no claim gets, are `cordoned`.
+    """
     return db.rows(_POOL)
 
 

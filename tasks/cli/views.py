@@ -59,6 +59,8 @@ def _note(row: dict[str, Any]) -> Text:
         return Text("draining", style="yellow")
     if row["backoff_s"] is not None:
         return Text(f"{row['failures']} failed spawns, backs off {row['backoff_s']:.0f} s", style="red")
+    if row["cordoned"]:
+        return Text(f"{row['cordoned']} more idle on closed nodes", style="yellow")
     return Text("below its floor", style="yellow") if row["idle"] < row["floor"] else Text("ok", style="green")
 
 

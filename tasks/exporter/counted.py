@@ -12,7 +12,7 @@ from scheduler.core.misses import MissReason
 from scheduler.core.operations import ENDED, RunState
 from scheduler.store import tallies
 from scheduler.store.launches import SPAWN_FAILURES
-from tasks.launchers.base import EXITED, LAUNCH_FAILED, NOT_READY
+from tasks.launchers.base import EXITED, LAUNCH_FAILED, NODE_CLOSED, NOT_READY
 from tasks.tallying import API_REQUESTS, API_WAITS, CLAIM_EDGES_S, CLAIM_SECONDS, CLAIMS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WHERE: Final = ("on_submit", "at_worker", "in_operation", "equal_operation")
 _ORIGINS: Final = ("hot_idle", "warm", "waited")
-_SPAWNS_FAIL_BY: Final = (NOT_READY.name, EXITED.name, LAUNCH_FAILED.name)
+_SPAWNS_FAIL_BY: Final = (NOT_READY.name, EXITED.name, LAUNCH_FAILED.name, NODE_CLOSED.name)
 _RUNS: Final = tuple(str(state) for state in RunState if state is not RunState.RUNNING)
 # What ended since the last scrape; the rest of more is for the next.
 _AT_ONCE: Final = 20_000

@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 _QUEUE: Final = ["queue"]
 # For an engine that is away: both in turn, and a scrape must have its answer before Prometheus gives it up after ten seconds.
 ANSWER_S: Final = 2.0
-_STATES: Final = ("spawning", "idle", "activating", "active", "hot_idle")
+_STATES: Final = ("spawning", "idle", "cordoned", "activating", "active", "hot_idle")
 
 
 @dataclass(frozen=True, slots=True)

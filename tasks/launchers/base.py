@@ -27,6 +27,7 @@ class Outcome:
 LAUNCH_FAILED: Final = Outcome("launch_failed")
 NOT_READY: Final = Outcome("not_ready")
 EXITED: Final = Outcome("exited")
+NODE_CLOSED: Final = Outcome("node_closed")
 STUCK: Final = Outcome("stuck_spawning")
 NO_PROFILE: Final = Outcome("profile_not_in_settings")
 

@@ -26,7 +26,7 @@ from tests.support.kubelet import Kubelet
 from tests.support.pods import IMAGE, POLITE, python
 
 READY_S = 60.0
-NODE_LOST_S = 40.0
+NODE_LOST_S = 60.0
 POOL = "pool"
 
 

@@ -32,6 +32,8 @@ BROKEN = IMAGE.replace("0" * 64, "2" * 64)
 PATIENCE_S = 60.0
 NOISE_S = 0.5
 NODES = "pool"
+NODE_NAMES = tuple(f"{NODES}-{number}" for number in (1, 2, 3))
+MANY = 9
 
 
 def pods(image: str = IMAGE, **facts: Any) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def annotations(deployment: Deployment, plane: ControlPlane, worker_id: int) -> 
 
 def held(deployment: Deployment, tenant: str, family: str, wait_s: float = PATIENCE_S) -> Held:
     claim = deployment.context.pool.claim(tenant, family, wait_s=wait_s)
-    assert isinstance(claim, Held), claim
+    assert isinstance(claim, Held), f"{claim}\n{deployment.told(family)}"
     return claim
 
 
@@ -89,10 +91,16 @@ def release(deployment: Deployment, *claims: Held) -> None:
         deployment.context.pool.release(claim.tenant, claim.worker_id, claim.epoch)
 
 
+def idle_on(deployment: Deployment, *nodes: str) -> list[dict[str, Any]]:
+    return deployment.db.rows(
+        "select node, cordoned from workers where node = any(%(nodes)s) and state = 'idle'", nodes=list(nodes)
+    )
+
+
 def test_a_tenant_uses_a_pod_and_no_autoscaler_moves_it_meanwhile(deployment: Deployment, plane: ControlPlane) -> None:
     deployment.until_idle("warm", FLOOR, within_s=PATIENCE_S)
     claim = held(deployment, "acme", "warm")
-    assert (claim.origin, claim.node in {f"{NODES}-{n}" for n in (1, 2, 3)}) == ("warm", True)
+    assert (claim.origin, claim.node in NODE_NAMES) == ("warm", True)
     diary = Diary()
     _use(claim, diary)
     assert (diary.denied, diary.dead) == ([], 0)
@@ -140,25 +148,27 @@ def test_an_image_that_cannot_be_pulled_backs_its_profile_off_and_no_other(deplo
 def test_workers_of_a_cordoned_node_are_offered_to_nobody_until_it_is_open_again(
     deployment: Deployment, own_nodes: Kubelet
 ) -> None:
-    deployment.until_idle("warm", FLOOR, within_s=PATIENCE_S)
-    claim = held(deployment, "scout", "warm")
-    node = str(claim.node)
-    release(deployment, claim)
+    # Who asks and does not come back leaves more idle workers than the floor: of closed nodes, they must stand in for none.
+    asked = [deployment.context.pool.claim("scout", "warm", waiter=f"{number}") for number in range(MANY)]
+    got = [claim for claim in asked if isinstance(claim, Held)]
+    deployment.until_idle("warm", FLOOR + MANY - len(got), within_s=PATIENCE_S)
+    release(deployment, *got)
+    waiting = "select id from tickets where expires_at > now()"
+    eventually(lambda: not deployment.db.rows(waiting), "nobody waits any more", within_s=PATIENCE_S)
+    closed = sorted({row["node"] for row in idle_on(deployment, *NODE_NAMES)})[1:]
 
     def offered() -> int:
-        return len(
-            deployment.db.rows(
-                "select id from workers where node = %(node)s and not cordoned and ended_at is null", node=node
-            )
-        )
+        return sum(not row["cordoned"] for row in idle_on(deployment, *closed))
 
-    own_nodes.cordon(node)
-    eventually(lambda: offered() == 0, "the node is closed", within_s=PATIENCE_S)
-    with ThreadPoolExecutor(4) as tenants:
-        others = list(tenants.map(lambda n: held(deployment, f"away-{n}", "warm"), range(4)))
-    assert node not in {claim.node for claim in others}
-    own_nodes.cordon(node, closed=False)
-    eventually(lambda: offered() > 0, "the node is open", within_s=PATIENCE_S)
+    for node in closed:
+        own_nodes.cordon(node)
+    eventually(lambda: offered() == 0, "the nodes are closed", within_s=PATIENCE_S)
+    with ThreadPoolExecutor(MANY) as tenants:
+        others = list(tenants.map(lambda n: held(deployment, f"away-{n}", "warm"), range(MANY)))
+    assert not {*closed} & {claim.node for claim in others}
+    for node in closed:
+        own_nodes.cordon(node, closed=False)
+    eventually(lambda: offered() > 0, "the nodes are open", within_s=PATIENCE_S)
     release(deployment, *others)
 
 

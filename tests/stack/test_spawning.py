@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from tasks.draining import drain
 from tasks.pool import Held
 from tests.stack.conftest import READY_DELAY_S
-from tests.support.deployment import Deployment
+from tests.support import profiles
+from tests.support.deployment import Deployment, deployed
 from tests.support.eventually import eventually
+from tests.support.servers import Servers
 
 MANY = int(os.environ.get("STOKER_TEST_SPAWNS") or 60)
 WIDE = MANY - 10
@@ -70,6 +73,25 @@ def test_a_profile_that_fails_backs_off_alone(deployment: Deployment) -> None:
     failing = deployment.db.rows("select family, failures from profiles where failures > 0")
     assert [row["family"] for row in failing] == ["broken"]
     assert first["detail"]["reason"] == "exited with 3"
+
+
+@pytest.mark.timeout(180)
+def test_on_a_closed_node_spawns_come_to_nothing_and_are_no_more_than_were_asked_for(servers: Servers) -> None:
+    with deployed(servers, {"profiles": {"fast": profiles.echo(hot_idle_s=0.0)}}) as deployment:
+        claim_cold(deployment, "first")
+        began = deployment.now()
+        ((node,),) = [row.values() for row in deployment.db.rows("select name from nodes")]
+        drain(deployment.context, worker=None, profile=None, node=node, undo=False)
+        ask(deployment, "fast", 2)
+        failed = eventually(
+            lambda: deployment.events("fast", "spawn.failed", began), "a spawn came to nothing", within_s=PATIENCE_S
+        )
+        assert {event["detail"]["outcome"] for event in failed} == {"node_closed"}
+        ticks = [tick for tick in deployment.events("fast", "reconcile", began) if tick["at"] < failed[0]["at"]]
+        assert sum(tick["detail"]["created"] for tick in ticks) == 2
+        assert deployment.count("fast", "idle") == 0, "nobody could have had it"
+        drain(deployment.context, worker=None, profile=None, node=node, undo=True)
+        claim_cold(deployment, "again")
 
 
 @pytest.mark.timeout(180)

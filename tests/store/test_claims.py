@@ -58,11 +58,12 @@ def test_a_cordoned_node_is_never_offered_even_to_those_that_become_ready_later(
     fleet.idle(1, node="leaving")
     (late,) = fleet.launched(1, node="leaving")
     assert reaping.cordon(fleet.db, "leaving", cordoned=True)
-    fleet.ready(late)
+    assert fleet.ready(late) == ("spawning", None)
     fleet.tenant("acme")
     assert fleet.claim("acme") is MissReason.NO_WARM
     reaping.cordon(fleet.db, "leaving", cordoned=False)
     assert isinstance(fleet.claim("acme"), Claim)
+    assert fleet.ready(late) == ("idle", None)
 
 
 def test_a_worker_of_a_cordoned_node_is_not_kept_hot(fleet: Fleet) -> None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from scheduler.core.backoff import Pace
-from scheduler.core.misses import MissReason
 from scheduler.store import launches, reaping
 from scheduler.store.claims import Claim
 from tests.support.fleet import MINUTE, Fleet, handle
@@ -49,11 +48,12 @@ def test_a_worker_that_becomes_ready_on_a_closed_node_is_offered_to_nobody(fleet
     assert order
     assert launches.placed(fleet.db, order, handle(slot.worker_id), None, None)
     launches.located(fleet.db, slot.worker_id, handle(slot.worker_id), "http://n1:1", "n1", unschedulable=True)
-    assert fleet.ready(slot.worker_id)[0] == "idle"
-    fleet.tenant("acme")
-    assert fleet.claim("acme") is MissReason.NO_WARM
+    fleet.ticket("acme", "waits")
+    assert fleet.ready(slot.worker_id) == ("spawning", None)
     reaping.follow_platform(fleet.db, {"n1": False})
-    assert offered(fleet)
+    state, grant = fleet.ready(slot.worker_id)
+    assert state == "activating"
+    assert grant is not None
 
 
 def test_a_worker_is_where_its_own_handle_says_and_nobody_elses(fleet: Fleet) -> None:

@@ -56,6 +56,7 @@ class Protocol(RuleBasedStateMachine):
         self.workers: dict[int, Known] = {}
         self.claims: list[Claim] = []
         self.nodes: list[str] = []
+        self.closed: set[str] = set()
         for tenant, cap in TENANTS.items():
             self.fleet.tenant(tenant, cap)
 
@@ -63,13 +64,19 @@ class Protocol(RuleBasedStateMachine):
         able = [number for number, known in self.workers.items() if known.state in states]
         return data.draw(st.sampled_from(able)) if able else None
 
+    def is_closed(self, number: int) -> bool:
+        return self.workers[number].node in self.closed
+
+    def idle(self, *, closed: bool) -> list[int]:
+        return [n for n, known in self.workers.items() if known.state is S.IDLE and self.is_closed(n) == closed]
+
     def held(self, tenant: str) -> int:
         return sum(known.tenant == tenant and known.state in CLAIMED for known in self.workers.values())
 
     @rule()
     def reconcile(self) -> None:
         states = [known.state for known in self.workers.values()]
-        expected = max(0, FLOOR - states.count(S.IDLE) - states.count(S.SPAWNING))
+        expected = max(0, FLOOR - len(self.idle(closed=False)) - states.count(S.SPAWNING))
         _, made = slots.create(
             self.fleet.db,
             self.fleet.profile(),
@@ -84,17 +91,31 @@ class Protocol(RuleBasedStateMachine):
         number = self.chosen(data, S.SPAWNING)
         if number is None:
             return
-        self.fleet.launch(slots.Slot(number, 0), node)
+        if self.workers[number].node is None:
+            self.fleet.launch(slots.Slot(number, 0), node)
+            self.workers[number].node = node
+            if node not in self.nodes:
+                self.nodes.append(node)
+        if self.is_closed(number):
+            assert self.fleet.ready(number)[0] is S.SPAWNING
+            return
         assert self.fleet.ready(number)[0] is S.IDLE
-        if node not in self.nodes:
-            self.nodes.append(node)
-        self.workers[number].node = node
         self.workers[number].become(S.IDLE)
+
+    @precondition(lambda self: self.nodes)
+    @rule(data=st.data(), close=st.booleans())
+    def close_or_open_a_node(self, data: st.DataObject, close: bool) -> None:  # noqa: FBT001 - drawn
+        node = data.draw(st.sampled_from(self.nodes))
+        assert reaping.cordon(self.fleet.db, node, cordoned=close)
+        if close:
+            self.closed.add(node)
+        else:
+            self.closed.discard(node)
 
     @rule(tenant=st.sampled_from(sorted(TENANTS)), bind=st.booleans())
     def claim(self, tenant: str, bind: bool) -> None:  # noqa: FBT001 - drawn
         own = sorted(n for n, known in self.workers.items() if known.state is S.HOT_IDLE and known.tenant == tenant)
-        idle = [n for n, known in self.workers.items() if known.state is S.IDLE]
+        idle = self.idle(closed=False)
         idle.sort(key=lambda n: (self.nodes.index(self.workers[n].node or ""), n))
         found = self.fleet.claim(tenant)
         if TENANTS[tenant] and self.held(tenant) >= TENANTS[tenant]:
@@ -127,7 +148,8 @@ class Protocol(RuleBasedStateMachine):
             assert became is None
             return
         known = self.workers[claim.worker_id]
-        assert became == (S.HOT_IDLE if known.state is S.ACTIVE else S.DRAINING)
+        stays = known.state is S.ACTIVE and not self.is_closed(claim.worker_id)
+        assert became == (S.HOT_IDLE if stays else S.DRAINING)
         known.become(S(became))
 
     @precondition(lambda self: self.claims)
@@ -175,7 +197,8 @@ class Protocol(RuleBasedStateMachine):
         plan = [] if now is None else plan_reap(idle, FLOOR, NO_TIME, now, at_most=99)
         drained = reaping.drain_idle(self.fleet.db, self.fleet.profile(), plan, FLOOR, NO_TIME, "test")
         assert sorted(drained) == sorted(plan)
-        assert len(drained) == max(0, len(idle) - FLOOR)
+        shut, offered = len(self.idle(closed=True)), len(self.idle(closed=False))
+        assert len(drained) == min(shut, max(0, shut + offered - FLOOR)) + max(0, offered - FLOOR)
         for number in drained:
             self.workers[number].become(S.DRAINING)
 

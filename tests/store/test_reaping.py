@@ -82,6 +82,29 @@ def test_what_touches_a_row_does_not_make_an_idle_worker_immortal(fleet: Fleet, 
     assert reap.run(context) == 1
 
 
+def test_the_tick_drains_what_nobody_can_have_first_and_never_what_it_does_not_stand_in_for(
+    fleet: Fleet, context: Context
+) -> None:
+    shut = fleet.idle(3, node="leaving")
+    for worker in shut:
+        fleet.backdate("ready_at", worker, timedelta(hours=1))
+    reaping.cordon(fleet.db, "leaving", cordoned=True)
+    fleet.idle(1, node="stays")
+    assert reap.run(context) == 2
+    assert fleet.states(shut).count("idle") == 1
+    fleet.idle(1, node="stays")
+    assert reap.run(context) == 1
+    assert set(fleet.states(shut)) == {"draining"}
+
+
+def test_a_drain_looks_again_at_what_is_closed_by_now(fleet: Fleet) -> None:
+    shut, kept = fleet.idle(2, node="leaving"), fleet.idle(2, node="stays")
+    reaping.cordon(fleet.db, "leaving", cordoned=True)
+    # Planned when the others were closed.
+    assert reaping.drain_idle(fleet.db, fleet.profile(), kept, 2, NO_TIME, "test") == []
+    assert set(reaping.drain_idle(fleet.db, fleet.profile(), kept + shut, 2, NO_TIME, "test")) == set(shut)
+
+
 def test_workers_of_a_profile_that_changed_are_let_go_at_once(fleet: Fleet, context: Context) -> None:
     workers = fleet.idle(3)
     fleet.db.rows("update profiles set is_current = false where name = %(name)s", name=fleet.profile())

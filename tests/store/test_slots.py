@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.capacity import CapacityPlan
-from scheduler.store import launches, slots, sweeping, tickets
+from scheduler.store import launches, reaping, slots, sweeping, tickets
 from scheduler.store.database import Database
 from tasks import reconcile, sweep
 from tasks.context import Context
@@ -57,6 +57,37 @@ def test_a_tick_serves_floor_and_demand_of_every_profile_at_once(fleet: Fleet, c
     assert reconcile.run(context) == {}, "what is on its way was counted again"
     assert context.hints._redis.llen("spawn") == 9
     assert all(event["created"] == event["deficit"] for event in reconciles(fleet.db))
+
+
+def test_idle_workers_that_nobody_can_have_stand_in_for_none(fleet: Fleet, context: Context) -> None:
+    fleet.idle(6, node="leaving")
+    fleet.idle(1, node="stays")
+    reaping.cordon(fleet.db, "leaving", cordoned=True)
+    for number in range(3):
+        fleet.ticket("acme", f"job-{number}", listens=False)
+    # Floor 2 and demand 3, and one idle worker that a claim can have.
+    assert reconcile.run(context, only=fleet.profile()) == {fleet.profile(): 4}
+    assert reconcile.run(context, only=fleet.profile()) == {}
+    reaping.cordon(fleet.db, "leaving", cordoned=False)
+    assert reconcile.run(context, only=fleet.profile()) == {}
+
+
+def test_spawns_on_a_closed_node_are_on_their_way_and_grow_no_further(fleet: Fleet, context: Context) -> None:
+    (slot,) = fleet.slots(1)
+    fleet.launch(slot, "leaving")
+    reaping.cordon(fleet.db, "leaving", cordoned=True)
+    assert reconcile.run(context, only=fleet.profile()) == {fleet.profile(): 1}
+    assert fleet.ready(slot.worker_id) == ("spawning", None)
+    assert reconcile.run(context, only=fleet.profile()) == {}
+
+
+def test_a_node_that_an_operator_opens_ends_every_backoff(fleet: Fleet, context: Context) -> None:
+    (worker,) = fleet.launched(1, node="leaving")
+    reaping.cordon(fleet.db, "leaving", cordoned=True)
+    launches.failed(fleet.db, worker, "node_closed", gone=True, first=MINUTE, longest=MINUTE)
+    assert reconcile.run(context, only=fleet.profile()) == {}
+    reaping.cordon(fleet.db, "leaving", cordoned=False)
+    assert reconcile.run(context, only=fleet.profile()) == {fleet.profile(): 2}
 
 
 def test_a_profile_that_backs_off_delays_no_other(fleet: Fleet, context: Context) -> None:

@@ -31,7 +31,7 @@ from tests.support.ports import free_port
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 UP_S = 60.0
-NODE_GRACE_S = 8
+NODE_GRACE_S = 20
 
 
 @dataclass

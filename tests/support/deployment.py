@@ -99,6 +99,22 @@ class Deployment:
             since=since,
         )
 
+    def told(self, family: str) -> str:
+        """What the record says of a profile just now, for the reader of a test that has failed."""
+        whose = {"profile": self.canonical(family)}
+        parts = {
+            "profile": "select floor, failures, backoff_until, draining, clock_timestamp() as now from profiles"
+            " where name = %(profile)s",
+            "workers": "select id, state, cordoned, node, tenant, state_since, failure from workers where profile = %(profile)s"
+            " and (ended_at is null or ended_at > now() - interval '2 min') order by id",
+            "tickets": "select * from tickets where profile = %(profile)s",
+            "nodes": "select * from nodes",
+            "events": "select at, kind, worker_id, detail from events where profile = %(profile)s"
+            " and at > now() - interval '2 min' order by id",
+        }
+        lines = [f"{name} {dict(row)}" for name, asked in parts.items() for row in self.db.rows(asked, **whose)]
+        return "\n".join([f"of profile {family}:", *lines])
+
     def environment(self) -> dict[str, str]:
         """What a command beside the stack needs to find it."""
         given = {

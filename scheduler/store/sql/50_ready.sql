@@ -1,18 +1,24 @@
 -- A launched worker answers: it parks as idle, or goes to who waits for it in the same transaction, so that nobody who
--- comes later sees it free in between. A profile being drained gets no new idle workers.
+-- comes later sees it free in between. A profile being drained gets no new idle workers. On a node that is closed it stays
+-- spawning: nobody may have it, so it must not count as one of those that somebody may.
 create or replace function worker_ready(
     p_worker bigint, p_lease interval, out became text, out ticket_id bigint, out wake_key text
 ) language plpgsql as $$
 declare
     ready workers;
+    closed boolean;
 begin
     -- Before the worker's row, in the order of grant_one, so that two of these never wait for each other.
     perform pg_advisory_xact_lock(hashtextextended('stoker:grant:' || w.profile, 0)) from workers w where w.id = p_worker;
     -- Held to the end: a cordon of this node waits for us, and then finds the worker idle and marks it.
-    perform from nodes n join workers w on w.node = n.name where w.id = p_worker for share of n;
+    select n.cordoned or n.unschedulable into closed from nodes n join workers w on w.node = n.name where w.id = p_worker
+        for share of n;
+    if closed then
+        select w.state into became from workers w where w.id = p_worker and w.state = 'spawning' and w.endpoint is not null;
+        return;
+    end if;
     update workers w set state = 'idle', state_since = clock_timestamp(), ready_at = clock_timestamp(),
-            node_first_seen = (select n.first_seen from nodes n where n.name = w.node),
-            cordoned = coalesce((select n.cordoned or n.unschedulable from nodes n where n.name = w.node), false)
+            node_first_seen = (select n.first_seen from nodes n where n.name = w.node)
         where w.id = p_worker and w.state = 'spawning' and w.endpoint is not null
         returning w.* into ready;
     if not found then return; end if;
