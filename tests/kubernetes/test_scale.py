@@ -63,7 +63,7 @@ def ramping(plane: ControlPlane, servers: Servers, twice: Sequence[str] = ()) ->
 def burst(deployment: Deployment) -> Iterator[list[Future[Held]]]:
     def ask(number: int) -> Held:
         claim = deployment.context.pool.claim(f"ramp-{number}", "ramp", wait_s=PATIENCE_S)
-        assert isinstance(claim, Held), claim
+        assert isinstance(claim, Held), f"{claim}\n{deployment.told('ramp')}"
         return claim
 
     with ThreadPoolExecutor(TENANTS) as tenants:
