@@ -9,7 +9,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from config.settings import Settings
-from scheduler.store import launches
+from scheduler.store import launches, reaping
 from scheduler.store.database import Database
 from tasks.exporter.looks import Looks
 from tasks.exporter.spawns import Spawns
@@ -21,12 +21,15 @@ SECOND = timedelta(seconds=1)
 
 def test_the_pool_is_told_by_family_and_state(servers: Servers, settings: Settings, db: Database, fleet: Fleet) -> None:
     fleet.idle(2)
+    fleet.idle(3, node="leaving")
+    reaping.cordon(db, "leaving", cordoned=True)
     fleet.launched(1)
     registry = CollectorRegistry()
     with closing(redis.Redis.from_url(servers.redis_client_url, decode_responses=True)) as client:
         registry.register(Looks(client, db, settings.all_queues, lambda: True))
         value = {(s.name, *s.labels.values()): s.value for family in registry.collect() for s in family.samples}
-    assert [value["stoker_workers", "echo", state] for state in ("idle", "spawning", "active")] == [2, 1, 0]
+    states = ("idle", "cordoned", "spawning", "active")
+    assert [value["stoker_workers", "echo", state] for state in states] == [2, 3, 1, 0]
     assert (value["stoker_floor", "echo"], value["stoker_demand_tickets", "echo"]) == (2, 0)
 
 

@@ -18,7 +18,7 @@ begin
         return;
     end if;
     update workers w set state = 'idle', state_since = clock_timestamp(), ready_at = clock_timestamp(),
-            node_first_seen = (select n.first_seen from nodes n where n.name = w.node)
+            node_first_seen = (select n.first_seen from nodes n where n.name = w.node), cordoned = false
         where w.id = p_worker and w.state = 'spawning' and w.endpoint is not null
         returning w.* into ready;
     if not found then return; end if;
