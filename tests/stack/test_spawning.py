@@ -78,7 +78,7 @@ def test_a_profile_that_fails_backs_off_alone(deployment: Deployment) -> None:
 @pytest.mark.timeout(180)
 def test_on_a_closed_node_spawns_come_to_nothing_and_are_no_more_than_were_asked_for(servers: Servers) -> None:
     document = {"profiles": {"fast": profiles.echo(hot_idle_s=0.0)}}
-    with deployed(servers, document, without=(*BEATS, *COMPANIONS)) as deployment:
+    with deployed(servers, document, without=(*BEATS, *COMPANIONS, "user")) as deployment:
         claim_cold(deployment, "first")
         began = deployment.now()
         ((node,),) = [row.values() for row in deployment.db.rows("select name from nodes")]
