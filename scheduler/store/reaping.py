@@ -113,7 +113,7 @@ def cordon(db: Database, node: str, *, cordoned: bool) -> bool:
             {"node": node, "cordoned": cordoned},
         ).fetchone()
         connection.execute(_MARK_WORKERS, {"names": [node]})
-        if not cordoned:
+        if found is not None and not cordoned:
             connection.execute("update profiles set failures = 0, backoff_until = null where failures > 0")
         return found is not None
 

@@ -85,6 +85,7 @@ def test_a_node_that_an_operator_opens_ends_every_backoff(fleet: Fleet, context:
     (worker,) = fleet.launched(1, node="leaving")
     reaping.cordon(fleet.db, "leaving", cordoned=True)
     launches.failed(fleet.db, worker, "node_closed", gone=True, first=MINUTE, longest=MINUTE)
+    assert not reaping.cordon(fleet.db, "nowhere", cordoned=False)
     assert reconcile.run(context, only=fleet.profile()) == {}
     reaping.cordon(fleet.db, "leaving", cordoned=False)
     assert reconcile.run(context, only=fleet.profile()) == {fleet.profile(): 2}
