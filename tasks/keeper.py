@@ -206,6 +206,7 @@ class Keeper:
                 break
             if self._loop.time() >= late:
                 return False
+            place = None  # recorded; what is asked again is only whether its node is open
             await asyncio.wait({gone, asked}, timeout=_OPENS_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         return True
 
