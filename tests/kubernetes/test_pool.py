@@ -91,9 +91,9 @@ def release(deployment: Deployment, *claims: Held) -> None:
         deployment.context.pool.release(claim.tenant, claim.worker_id, claim.epoch)
 
 
-def idle_on(deployment: Deployment, *nodes: str) -> list[dict[str, Any]]:
+def workers_on(deployment: Deployment, *nodes: str) -> list[dict[str, Any]]:
     return deployment.db.rows(
-        "select node, cordoned from workers where node = any(%(nodes)s) and state = 'idle'", nodes=list(nodes)
+        "select node, cordoned from workers where node = any(%(nodes)s) and ended_at is null", nodes=list(nodes)
     )
 
 
@@ -155,10 +155,10 @@ def test_workers_of_a_cordoned_node_are_offered_to_nobody_until_it_is_open_again
     release(deployment, *got)
     waiting = "select id from tickets where expires_at > now()"
     eventually(lambda: not deployment.db.rows(waiting), "nobody waits any more", within_s=PATIENCE_S)
-    closed = sorted({row["node"] for row in idle_on(deployment, *NODE_NAMES)})[1:]
+    closed = sorted({row["node"] for row in workers_on(deployment, *NODE_NAMES)})[1:]
 
     def offered() -> int:
-        return sum(not row["cordoned"] for row in idle_on(deployment, *closed))
+        return sum(not row["cordoned"] for row in workers_on(deployment, *closed))
 
     for node in closed:
         own_nodes.cordon(node)
